@@ -1,0 +1,42 @@
+# winnow: every target sets up what it needs. Only Python >= 3.11 and make are assumed.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help setup demo test test-all lint bench clean
+
+help:        ## what each target does
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 18
+
+setup: $(READY)  ## make .venv with everything that the demo and the tests need
+
+# uv installs inside the environment that Python made: nothing on the machine is touched.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "winnow needs Python 3.11 or newer; set PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[demo,dev,bench]'
+	touch $(READY)
+
+demo: $(READY)  ## curate, train two models, evaluate and report on real pictures, in minutes
+	$(BIN)/winnow demo
+
+test: $(READY)  ## everything that needs no GPU and no patience
+	$(BIN)/python -m pytest -n 2
+
+test-all: $(READY)  ## the slow tests too
+	$(BIN)/python -m pytest -n 2 -m 'slow or not slow'
+
+lint: $(READY)  ## style, types, import direction
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## every benchmark, each against a peer in the same run
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:       ## remove the environment and what the tools leave behind
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""winnow: train better CLIP models from noisy image-text data."""

@@ -1,0 +1,1 @@
+"""Curation: annotate every sample, select by rules, and keep a reason for every drop."""

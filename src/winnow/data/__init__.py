@@ -1,0 +1,1 @@
+"""Data: sources, ledger, selection, order, images, loader, and the packaged pictures."""

@@ -1,0 +1,1 @@
+"""Models: open_clip's towers, built, trained and exported."""

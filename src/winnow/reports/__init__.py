@@ -1,0 +1,1 @@
+"""Reports: one self-contained html page from the files that the stages wrote."""
