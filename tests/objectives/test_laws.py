@@ -1,0 +1,302 @@
+"""The laws that every objective obeys, in float64, for every rule and execution."""
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from torch.nn import functional as F
+
+from winnow.objectives import (
+    Context,
+    HardNegativeNCE,
+    InfoNCE,
+    ProgressiveSelfDistillation,
+    Teacher,
+    contrastive_loss,
+)
+from winnow.objectives.hashing import keyed_hash
+from winnow.types import InputError
+
+PSD = ProgressiveSelfDistillation
+RULES = {
+    "infonce": InfoNCE(),
+    "hard-negative": HardNegativeNCE(alpha=0.9, beta=0.5),
+    "hard-negative-detached": HardNegativeNCE(alpha=1.0, beta=0.25, detach_weights=True),
+    "psd-least-aligned": PSD(final_share=0.6),
+    "psd-random": PSD(final_share=0.6, choose="random"),
+    "psd-blend": PSD(initial_share=0.3, final_share=0.3, mode="blend", teacher_temperature=2.0),
+    "psd-subset-columns": PSD(final_share=0.6, columns="subset"),
+}
+EXECUTIONS = {
+    "dense": {"execution": "dense"},
+    "one-block": {"execution": "blocked", "block_size": 64},
+    "blocks-of-4": {"execution": "blocked", "block_size": 4},
+    "blocks-of-1": {"execution": "blocked", "block_size": 1},
+}
+by_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
+by_execution = pytest.mark.parametrize("execution", EXECUTIONS.values(), ids=EXECUTIONS.keys())
+
+
+def embeddings(count=11, width=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    image, text = torch.randn(2, count, width, generator=generator, dtype=torch.float64)
+    # Pairs that are partly aligned, so that the teacher has something to say.
+    text = 0.5 * image + text
+    return F.normalize(image, dim=1), F.normalize(text, dim=1)
+
+
+def gradients(rule, image, text, scale, **options):
+    inputs = [t.clone().requires_grad_() for t in (image, text, scale)]
+    loss = contrastive_loss(rule, *inputs, **options)
+    return loss, torch.autograd.grad(loss.total, inputs)
+
+
+def oracle(rule, scores, **options):
+    if isinstance(rule, InfoNCE):
+        return oracles.infonce(scores, **options)
+    if isinstance(rule, HardNegativeNCE):
+        return oracles.hard_negative(scores, alpha=rule.alpha, beta=rule.beta, **options)
+    if rule.choose == "random":
+        ids = torch.arange(len(scores))
+        hashed = keyed_hash(ids, seed=0, step=0).tolist()
+        count = int(rule.share(1.0) * len(scores) + 0.5)
+        options["chosen"] = set(sorted(range(len(scores)), key=lambda i: hashed[i])[:count])
+    return oracles.self_distillation(
+        scores,
+        share=rule.share(1.0),
+        mode=rule.mode,
+        columns=rule.columns,
+        temperature=rule.teacher_temperature,
+        **options,
+    )
+
+
+SCALE = torch.tensor(5.0, dtype=torch.float64)
+
+
+@by_rule
+@by_execution
+def test_equals_the_literal_double_loop(rule, execution):
+    image, text = embeddings()
+    loss = contrastive_loss(rule, image, text, SCALE, progress=1.0, **execution)
+    total, per_pair = oracle(rule, (SCALE * image @ text.T).numpy())
+    np.testing.assert_allclose(loss.total.item(), total, rtol=1e-12)
+    np.testing.assert_allclose(loss.per_pair_B.numpy(), per_pair, rtol=1e-11)
+
+
+@by_rule
+@by_execution
+def test_weights_and_masks_follow_the_literal_double_loop(rule, execution):
+    image, text = embeddings()
+    weights = torch.linspace(0, 3, len(image), dtype=torch.float64)
+    captions = torch.tensor([0, 1, 2, 0, 3, 4, 1, 5, 0, 6, 7])
+    context = Context(weight_B=weights, caption_id_B=captions)
+    loss = contrastive_loss(rule, image, text, SCALE, context=context, progress=1.0, **execution)
+    allowed = [[a != b for b in captions.tolist()] for a in captions.tolist()]
+    total, _ = oracle(
+        rule, (SCALE * image @ text.T).numpy(), allowed=allowed, weights=weights.tolist()
+    )
+    np.testing.assert_allclose(loss.total.item(), total, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["infonce", "hard-negative"])
+def test_gradient_equals_central_differences_of_the_oracle(name):
+    rule, (image, text) = RULES[name], embeddings(count=5, width=3)
+    _, (image_gradient, text_gradient, scale_gradient) = gradients(rule, image, text, SCALE)
+
+    def total(image_array, text_array, scale):
+        return oracle(rule, scale * image_array @ text_array.T)[0]
+
+    arrays = image.numpy(), text.numpy(), SCALE.numpy()
+    for position, found in enumerate((image_gradient, text_gradient, scale_gradient)):
+
+        def varied(value, position=position):
+            return total(*(value if k == position else a for k, a in enumerate(arrays)))
+
+        expected = oracles.numeric_gradient(varied, arrays[position])
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-8)
+
+
+def test_soft_targets_receive_no_gradient():
+    """The gradient is that of the oracle whose targets were fixed beforehand."""
+    image, text = embeddings(count=5, width=3)
+    rule = PSD(initial_share=0.4, final_share=0.4, mode="blend")
+    _, (found, _, scale_gradient) = gradients(rule, image, text, SCALE, progress=1.0)
+    fixed = (SCALE * image @ text.T).numpy()
+
+    def total(image_array, scale=5.0):
+        scores = scale * image_array @ text.numpy().T
+        return oracles.self_distillation(scores, share=0.4, mode="blend", teacher_scores=fixed)[0]
+
+    np.testing.assert_allclose(
+        found.numpy(), oracles.numeric_gradient(total, image.numpy()), atol=1e-8
+    )
+    by_scale = oracles.numeric_gradient(lambda s: total(image.numpy(), s), SCALE.numpy())
+    np.testing.assert_allclose(scale_gradient.numpy(), by_scale, atol=1e-8)
+
+
+@by_rule
+@pytest.mark.parametrize("name", ["one-block", "blocks-of-4", "blocks-of-1"])
+def test_blocks_change_nothing(rule, name):
+    image, text = embeddings()
+    bias = torch.tensor(-1.0, dtype=torch.float64)
+    options = {"progress": 0.7, "bias": bias}
+    dense, expected = gradients(rule, image, text, SCALE, **options, execution="dense")
+    blocked, found = gradients(rule, image, text, SCALE, **options, **EXECUTIONS[name])
+    torch.testing.assert_close(blocked.total, dense.total, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
+    assert blocked.diagnostics.keys() == dense.diagnostics.keys()
+    for diagnostic in dense.diagnostics:
+        torch.testing.assert_close(
+            blocked.diagnostics[diagnostic], dense.diagnostics[diagnostic], rtol=1e-12, atol=1e-13
+        )
+
+
+@pytest.mark.parametrize(
+    "rule", [HardNegativeNCE(alpha=1.0, beta=0.0), PSD(initial_share=0.0, final_share=0.0)]
+)
+@by_execution
+def test_limit_case_is_infonce(rule, execution):
+    image, text = embeddings()
+    loss, found = gradients(rule, image, text, SCALE, progress=1.0, **execution)
+    reference, expected = gradients(InfoNCE(), image, text, SCALE, execution="dense")
+    torch.testing.assert_close(loss.total, reference.total, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_infonce_equals_open_clip():
+    from open_clip.loss import ClipLoss
+
+    image, text = embeddings()
+    loss = contrastive_loss(InfoNCE(), image, text, SCALE)
+    torch.testing.assert_close(loss.total, ClipLoss()(image, text, SCALE))
+
+
+@by_rule
+@by_execution
+def test_permuting_the_pairs_permutes_the_losses(rule, execution):
+    image, text = embeddings()
+    ids = torch.arange(100, 100 + len(image))
+    permutation = torch.randperm(len(image), generator=torch.Generator().manual_seed(3))
+    options = {"progress": 0.8, "step": 7, **execution}
+    loss = contrastive_loss(rule, image, text, SCALE, context=Context(sample_id_B=ids), **options)
+    permuted = contrastive_loss(
+        rule,
+        image[permutation],
+        text[permutation],
+        SCALE,
+        context=Context(sample_id_B=ids[permutation]),
+        **options,
+    )
+    torch.testing.assert_close(permuted.per_pair_B, loss.per_pair_B[permutation])
+
+
+@by_rule
+@by_execution
+@pytest.mark.parametrize("scale", [1e-4, 100.0, 1e4])
+def test_finite_at_extreme_scale_in_float32(rule, execution, scale):
+    image, text = (t.float() for t in embeddings())
+    loss, found = gradients(rule, image, text, torch.tensor(scale), progress=1.0, **execution)
+    assert loss.total.isfinite()
+    assert all(gradient.isfinite().all() for gradient in found)
+
+
+@by_rule
+@by_execution
+def test_a_pair_alone_has_no_gradient(rule, execution):
+    image, text = embeddings(count=1)
+    loss, found = gradients(rule, image, text, SCALE, progress=1.0, **execution)
+    expected = np.log(rule.alpha) if isinstance(rule, HardNegativeNCE) else 0.0
+    np.testing.assert_allclose(loss.total.item(), expected, atol=1e-14)
+    assert all(gradient.abs().max() < 1e-14 for gradient in found)
+
+
+def test_a_batch_without_negatives_has_no_gradient():
+    image, text = embeddings(count=4)
+    same = Context(caption_id_B=torch.zeros(4, dtype=torch.int64))
+    for rule in RULES.values():
+        loss, found = gradients(rule, image, text, SCALE, context=same, progress=1.0)
+        assert loss.total.isfinite()
+        assert all(gradient.abs().max() < 1e-14 for gradient in found), rule
+
+
+def test_same_weights_teach_nothing_without_the_swap():
+    image, text = embeddings()
+    still = PSD(initial_share=1.0, final_share=1.0, swap=False)
+    moving = PSD(initial_share=1.0, final_share=1.0, swap=True)
+    for rule, moves in ((still, False), (moving, True)):
+        _, found = gradients(rule, image, text, SCALE, progress=1.0)
+        assert (max(gradient.abs().max().item() for gradient in found[:2]) > 1e-6) is moves
+
+
+@by_execution
+def test_a_separate_teacher_sets_the_targets(execution):
+    image, text = embeddings()
+    teacher_image, teacher_text = embeddings(seed=9)
+    teacher = Teacher(image_BD=teacher_image, text_BD=teacher_text, scale=2 * SCALE)
+    rule = PSD(final_share=0.5)
+    loss = contrastive_loss(rule, image, text, SCALE, teacher=teacher, progress=1.0, **execution)
+    total, _ = oracles.self_distillation(
+        (SCALE * image @ text.T).numpy(),
+        share=0.5,
+        teacher_scores=(2 * SCALE * teacher_image @ teacher_text.T).numpy(),
+    )
+    np.testing.assert_allclose(loss.total.item(), total, rtol=1e-12)
+
+
+@pytest.mark.parametrize("choose", ["least-aligned", "random"])
+def test_the_share_of_soft_pairs_follows_the_schedule(choose):
+    image, text = embeddings(count=40)
+    rule = PSD(initial_share=0.1, final_share=0.5, choose=choose)
+    for progress, share in ((0.0, 0.1), (0.5, 0.3), (1.0, 0.5)):
+        loss = contrastive_loss(rule, image, text, SCALE, progress=progress)
+        assert loss.diagnostics["softness"].sum().item() == round(share * 40)
+
+
+def test_random_choice_changes_with_step_and_seed_only():
+    image, text = embeddings(count=40)
+    rule = PSD(initial_share=0.5, final_share=0.5, choose="random")
+
+    def softness(step, seed):
+        context = Context(seed=seed)
+        return contrastive_loss(rule, image, text, SCALE, step=step, context=context).diagnostics[
+            "softness"
+        ]
+
+    assert torch.equal(softness(3, 1), softness(3, 1))
+    assert not torch.equal(softness(3, 1), softness(4, 1))
+    assert not torch.equal(softness(3, 1), softness(3, 2))
+
+
+def test_keyed_hash_is_splitmix64():
+    """First outputs of the published generator for state 0, reached through its finaliser."""
+    from winnow.objectives.hashing import _mix
+
+    first = _mix(torch.zeros(1, dtype=torch.int64)).item() & (2**64 - 1)
+    assert first == 0xE220A8397B1DCDAF
+
+
+def test_short_floats_are_computed_in_float32():
+    image, text = (t.bfloat16() for t in embeddings())
+    loss = contrastive_loss(InfoNCE(), image, text, torch.tensor(5.0))
+    exact = contrastive_loss(InfoNCE(), image.double(), text.double(), SCALE)
+    assert loss.total.dtype == torch.float32
+    torch.testing.assert_close(loss.total.double(), exact.total, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: HardNegativeNCE(alpha=0.0),
+        lambda: HardNegativeNCE(beta=-1.0),
+        lambda: PSD(final_share=1.5),
+        lambda: PSD(teacher_temperature=0.0),
+        lambda: contrastive_loss(InfoNCE(), torch.ones(2, 3), torch.ones(3, 3), SCALE),
+        lambda: contrastive_loss(
+            InfoNCE(), torch.ones(2, 3), torch.ones(2, 3), SCALE, block_size=0
+        ),
+    ],
+)
+def test_what_cannot_be_right_is_refused(make):
+    with pytest.raises(InputError, match=r"must"):
+        make()
