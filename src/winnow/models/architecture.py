@@ -1,0 +1,129 @@
+"""Which towers to build: any architecture of open_clip by name, or a small one spelled out.
+
+Either way the result is an open_clip model, described by the json configuration that open_clip
+itself reads, so what is trained here loads there.
+"""
+
+import difflib
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from winnow.types import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedTowers:
+    """An architecture that open_clip knows, randomly initialised."""
+
+    name: str
+    """As `open_clip.list_models()` has it: ViT-B-32, RN50, ..."""
+
+    def open_clip_config(self) -> dict[str, Any]:
+        """open_clip's configuration. Raises InputError for a name it does not know."""
+        import open_clip
+
+        config = open_clip.get_model_config(self.name)
+        if config is None:
+            near = difflib.get_close_matches(self.name, open_clip.list_models(), n=5, cutoff=0.4)
+            raise InputError(
+                f"open_clip knows no model {self.name!r}; near it: {', '.join(near)} "
+                "(all: python -c 'import open_clip; print(open_clip.list_models())')"
+            )
+        if config["text_cfg"].get("hf_tokenizer_name") or config["text_cfg"].get("hf_model_name"):
+            raise InputError(
+                f"{self.name} needs a text tower or tokenizer from a hub; "
+                "winnow trains the models whose tokenizer ships with open_clip"
+            )
+        # Weights of a timm trunk come from a hub; towers here start from random ones.
+        if "timm_model_name" in config["vision_cfg"]:
+            config["vision_cfg"]["timm_model_pretrained"] = False
+        return config
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionTransformer:
+    """open_clip's own vision transformer."""
+
+    image_size: int = 64
+    """Side of the square picture, in pixels."""
+    patch_size: int = 8
+    """Side of a patch, in pixels; divides the image size."""
+    width: int = 192
+    """Width of the residual stream; a multiple of `head_width`."""
+    head_width: int = 64
+    """Width of one attention head."""
+    layers: int = 4
+    """Number of blocks."""
+
+    def open_clip_config(self) -> dict[str, Any]:
+        """open_clip's `vision_cfg`."""
+        if self.image_size % self.patch_size or self.width % self.head_width:
+            raise InputError(
+                f"VisionTransformer: image_size {self.image_size} must be a multiple of patch_size "
+                f"{self.patch_size}, and width {self.width} of head_width {self.head_width}"
+            )
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmImageTower:
+    """An image model of timm, randomly initialised, with a linear projection."""
+
+    name: str
+    """As `timm.list_models()` has it."""
+    image_size: int = 64
+    """Side of the square picture, in pixels."""
+    pool: str = "avg"
+    """timm's global pooling."""
+
+    def open_clip_config(self) -> dict[str, Any]:
+        """open_clip's `vision_cfg`."""
+        return {
+            "timm_model_name": self.name,
+            "timm_model_pretrained": False,
+            "timm_pool": self.pool,
+            "timm_proj": "linear",
+            "image_size": self.image_size,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTransformer:
+    """open_clip's text transformer, over the tokens of the tokenizer in its wheel."""
+
+    context_length: int = 24
+    """Tokens of a caption, start and end included; longer captions are cut."""
+    width: int = 128
+    """Width of the residual stream; a multiple of `heads`."""
+    heads: int = 4
+    """Number of attention heads."""
+    layers: int = 2
+    """Number of blocks."""
+
+    def open_clip_config(self) -> dict[str, Any]:
+        """open_clip's `text_cfg`."""
+        if self.width % self.heads:
+            raise InputError(
+                f"TextTransformer: width {self.width} must be a multiple of heads {self.heads}"
+            )
+        return asdict(self) | {"vocab_size": 49_408}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomTowers:
+    """An architecture spelled out; small ones train on a laptop."""
+
+    embed_dim: int = 128
+    """Width D of the shared embedding."""
+    image: VisionTransformer | TimmImageTower = field(default_factory=VisionTransformer)
+    """The image tower."""
+    text: TextTransformer = field(default_factory=TextTransformer)
+    """The text tower."""
+
+    def open_clip_config(self) -> dict[str, Any]:
+        """open_clip's configuration."""
+        return {
+            "embed_dim": self.embed_dim,
+            "vision_cfg": self.image.open_clip_config(),
+            "text_cfg": self.text.open_clip_config(),
+        }

@@ -1,0 +1,122 @@
+"""The two towers as the training step sees them, and as open_clip finds them afterwards.
+
+`Towers.forward` is the one way in: uint8 pictures and token ids, out come un-normalised embeddings
+and the temperature. Everything passes through it, so that a wrapper around the module sees it all.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import open_clip
+import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from winnow.models.architecture import CustomTowers, NamedTowers
+
+MAX_LOGIT_SCALE = math.log(100)
+"""Clamp of the temperature (Radford et al. 2021, section 2.5)."""
+
+Tokenize = Callable[[list[str]], Tensor]
+"""Captions to token ids (B, T), int64."""
+
+
+class Embeddings(NamedTuple):
+    """What one forward pass gives."""
+
+    image_BD: Tensor
+    """Un-normalised."""
+    text_BD: Tensor
+    """Un-normalised."""
+    scale: Tensor
+    """exp(logit_scale), one element."""
+
+
+class Towers(nn.Module):
+    """An open_clip model that takes uint8 pictures and normalises them on its own device."""
+
+    def __init__(self, config: NamedTowers | CustomTowers) -> None:
+        super().__init__()
+        self.config = config.open_clip_config()
+        custom_text = self.config.pop("custom_text", False)
+        kind = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+        # FSDP shards no 0-dim parameter; the export makes it a scalar again.
+        self.clip = kind(**self.config, nonscalar_logit_scale=True)
+        if custom_text:
+            self.config["custom_text"] = True
+        self.image_normalizer = ImageNormalizer(OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square pictures it takes."""
+        return self.config["vision_cfg"]["image_size"]
+
+    @property
+    def tokenize(self) -> Tokenize:
+        """The tokenizer in open_clip's wheel, at this model's context length."""
+        return simple_tokenizer(self.config["text_cfg"].get("context_length", 77))
+
+    def forward(self, image_BCHW: Tensor, text_BT: Tensor) -> Embeddings:
+        """Embed uint8 pictures (B, 3, H, W) and token ids (B, T)."""
+        return Embeddings(
+            image_BD=self.clip.encode_image(self.image_normalizer(image_BCHW)),
+            text_BD=self.clip.encode_text(text_BT),
+            scale=self.clip.logit_scale.exp(),
+        )
+
+    @torch.no_grad()
+    def clamp_scale(self) -> None:
+        """Keep the temperature within [1, 100], as CLIP does after every step."""
+        self.clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+    def export(self, directory: Path) -> None:
+        """Write the model as a folder that open_clip loads by the name `local-dir:DIRECTORY`.
+
+        Weights come first, the configuration last: where it stands, the model is whole.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        state = {name: value.detach().cpu() for name, value in self.clip.state_dict().items()}
+        state["logit_scale"] = state["logit_scale"].reshape(())
+        weights = directory / "open_clip_model.safetensors"
+        save_file({name: value.contiguous() for name, value in state.items()}, f"{weights}.partial")
+        Path(f"{weights}.partial").replace(weights)
+        config = {"model_cfg": self.config, "preprocess_cfg": preprocess_config()}
+        partial = directory / "open_clip_config.json.partial"
+        partial.write_text(json.dumps(config, indent=2) + "\n")
+        partial.replace(directory / "open_clip_config.json")
+
+
+class ImageNormalizer(nn.Module):
+    """uint8 pictures to the floats a model expects, on the device they are on."""
+
+    shift: Tensor
+    width: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        shape = (1, 3, 1, 1)
+        self.register_buffer("shift", torch.tensor(mean).view(shape) * 255, persistent=False)
+        self.register_buffer("width", torch.tensor(std).view(shape) * 255, persistent=False)
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        """(pixel / 255 - mean) / std, float32."""
+        return (image_BCHW.to(self.shift.dtype) - self.shift) / self.width
+
+
+def simple_tokenizer(context_length: int) -> Tokenize:
+    """open_clip's byte-pair tokenizer; its vocabulary ships in the wheel."""
+    return open_clip.SimpleTokenizer(context_length=context_length)
+
+
+def preprocess_config() -> dict[str, object]:
+    """How pictures reach the model, in open_clip's words."""
+    return {
+        "mean": OPENAI_DATASET_MEAN,
+        "std": OPENAI_DATASET_STD,
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+    }

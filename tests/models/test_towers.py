@@ -1,0 +1,99 @@
+import open_clip
+import pytest
+import torch
+
+from winnow.models import CustomTowers, NamedTowers, TextTransformer, VisionTransformer
+from winnow.models.encoder import load_encoder
+from winnow.models.towers import Towers
+from winnow.types import InputError
+
+SMALL = CustomTowers(
+    embed_dim=16,
+    image=VisionTransformer(image_size=32, patch_size=8, width=32, head_width=16, layers=1),
+    text=TextTransformer(context_length=12, width=32, heads=2, layers=1),
+)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    torch.manual_seed(0)
+    towers, directory = Towers(SMALL).eval(), tmp_path_factory.mktemp("run")
+    towers.export(directory / "model")
+    return towers, directory
+
+
+def pictures(count=5):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+
+
+def test_open_clip_loads_the_export_and_agrees(exported):
+    towers, directory = exported
+    source = f"local-dir:{directory / 'model'}"
+    model, _, preprocess = open_clip.create_model_and_transforms(source)
+    captions = ["a red apple", "two dogs"]
+    tokens = open_clip.get_tokenizer(source)(captions)
+    assert torch.equal(tokens, towers.tokenize(captions))
+    assert model.logit_scale.shape == ()
+    picture = pictures(1)
+    from torchvision.transforms.functional import to_pil_image
+
+    theirs = model.encode_image(preprocess(to_pil_image(picture[0]))[None])
+    ours = towers(picture, tokens[:1]).image_BD
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(towers(picture, tokens).text_BD, model.encode_text(tokens))
+
+
+def test_the_encoder_of_a_run_gives_the_towers_features(exported):
+    towers, directory = exported
+    encoder = load_encoder(str(directory))
+    assert encoder.image_size == 32
+    torch.testing.assert_close(
+        encoder.encode_image(pictures()), towers(pictures(), towers.tokenize(["x"])).image_BD
+    )
+
+
+def test_the_fingerprint_sees_one_changed_weight(exported, tmp_path):
+    towers, directory = exported
+    before = load_encoder(str(directory)).fingerprint
+    assert load_encoder(str(directory)).fingerprint == before
+    changed = Towers(SMALL)
+    changed.load_state_dict(towers.state_dict())
+    with torch.no_grad():
+        changed.clip.ln_final.bias[0] += 1e-6
+    changed.export(tmp_path / "model")
+    assert load_encoder(str(tmp_path)).fingerprint != before
+
+
+def test_the_scale_is_clamped_to_one_hundred():
+    towers = Towers(SMALL)
+    with torch.no_grad():
+        towers.clip.logit_scale.fill_(10.0)
+    towers.clamp_scale()
+    assert towers.clip.logit_scale.exp().item() == pytest.approx(100)
+
+
+def test_open_clip_architectures_build_by_name():
+    config = NamedTowers(name="ViT-B-32").open_clip_config()
+    assert config["embed_dim"] == 512
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: NamedTowers(name="ViT-B-31").open_clip_config(), "ViT-B-32"),
+        (lambda: NamedTowers(name="ViT-B-16-SigLIP").open_clip_config(), "hub"),
+        (lambda: VisionTransformer(image_size=50, patch_size=8).open_clip_config(), "multiple"),
+        (lambda: TextTransformer(width=50, heads=4).open_clip_config(), "multiple"),
+        (lambda: load_encoder("no-such-thing"), "neither"),
+        (lambda: load_encoder("ViT-B-32"), "NAME:WEIGHTS"),
+    ],
+)
+def test_what_cannot_be_built_says_so(make, says):
+    with pytest.raises(InputError, match=says):
+        make()
+
+
+def test_a_folder_without_a_model_says_so(tmp_path):
+    with pytest.raises(InputError, match="holds no trained model"):
+        load_encoder(str(tmp_path))
