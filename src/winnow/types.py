@@ -1,4 +1,4 @@
-"""The words every part of winnow shares: tensor dimensions and the errors a user can mend.
+"""What every part of winnow shares: tensor dimensions, errors a user can mend, the stop.
 
 Dimension legend. A tensor's name ends in its dimensions, in order (`image_BD`, `logits_CN`):
 
@@ -14,3 +14,11 @@ class InputError(ValueError):
 
     The command line prints it as one sentence and exits with status 2; nothing is half-written.
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """Stopped on request by `signal_number`, in a state that the same command goes on from."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number

@@ -1,0 +1,199 @@
+"""One training run: from a recipe and a selection to a model, resumable at any step.
+
+The order of the data is a pure function of (selection, seed), so resuming is a step number; with
+the optimizer's and torch's random state from the checkpoint, N steps are k steps, a kill, and
+N - k steps, bit for bit on a CPU.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from winnow.config import as_dict, differences, load, write_json
+from winnow.data.loader import Batch, load_batches
+from winnow.data.order import Order
+from winnow.data.selection import Selection
+from winnow.models.towers import Towers
+from winnow.progress import track
+from winnow.training.checkpoint import Checkpoints
+from winnow.training.interrupts import stop_on_signals
+from winnow.training.metrics import Clock, MetricsFile, progress_note
+from winnow.training.optimizer import build_optimizer, set_learning_rate
+from winnow.training.recipe import Recipe, Runtime
+from winnow.training.step import StepReport, training_step
+from winnow.types import InputError, Interrupted
+
+RECIPE_FILE, DATA_FILE, MODEL_FOLDER = "recipe.json", "data.json", "model"
+
+
+def train(recipe: Recipe, selection: Selection, out: Path) -> Path:
+    """Train `recipe` on `selection` in the folder `out`, or go on where it was; the model's folder.
+
+    A finished run is left as it is. Raises Interrupted after saving, when asked to stop by SIGINT
+    or SIGTERM; NonFiniteError before a weight moves; InputError where `out` holds another run or
+    the selection has no pairs.
+    """
+    _claim(out, recipe, selection)
+    model_folder = out / MODEL_FOLDER
+    if (model_folder / "open_clip_config.json").is_file():
+        return model_folder
+    torch.manual_seed(recipe.seed)
+    device = _device(recipe.runtime.device)
+    towers = Towers(recipe.model).to(device).train()
+    _refuse_batch_statistics(towers, recipe.micro_batches)
+    optimizer = build_optimizer(towers, recipe.optimizer)
+    checkpoints = Checkpoints(out / "checkpoints", keep=recipe.runtime.keep_checkpoints)
+    first_step = _restore(checkpoints, towers, optimizer)
+    run = _Run(recipe, towers, optimizer, checkpoints, device)
+    with MetricsFile(out, resumed_at=first_step) as metrics:
+        run.go(_batches(recipe, selection, towers, first_step), metrics, first_step)
+    towers.export(model_folder)
+    return model_folder
+
+
+@dataclass(frozen=True)
+class _Run:
+    recipe: Recipe
+    towers: Towers
+    optimizer: torch.optim.Optimizer
+    checkpoints: Checkpoints
+    device: torch.device
+
+    def go(self, batches: Iterator[Batch], metrics: MetricsFile, first_step: int) -> None:
+        """All steps from `first_step` on."""
+        steps, runtime = self.recipe.steps, self.recipe.runtime
+        clock, note = Clock(self.recipe.batch_size), ""
+        bar = track("training", total=steps, unit="steps", done=first_step)
+        with stop_on_signals() as request, bar as advance:
+            for done in range(first_step + 1, steps + 1):
+                with clock.waiting_for_data():
+                    batch = next(batches)
+                report, learning_rate = self._step(batch, done - 1)
+                clock.step_done()
+                if done % runtime.log_every == 0 or done == steps:
+                    row = report.row() | {"learning_rate": learning_rate} | clock.lap()
+                    metrics.append(done, row)
+                    note = progress_note(row)
+                advance(1, note)
+                if request.asked or done % runtime.checkpoint_every == 0 or done == steps:
+                    self._save(done)
+                if request.asked and done < steps:
+                    raise Interrupted(
+                        f"stopped and saved at step {done} of {steps}; "
+                        "the same command goes on from there",
+                        request.signal_number,
+                    )
+
+    def _step(self, batch: Batch, step: int) -> tuple[StepReport, float]:
+        recipe = self.recipe
+        learning_rate = set_learning_rate(
+            self.optimizer, recipe.optimizer, step=step, steps=recipe.steps
+        )
+        report = training_step(
+            self.towers,
+            self.optimizer,
+            Batch(*(part.to(self.device, non_blocking=True) for part in batch)),
+            rule=recipe.objective,
+            step=step,
+            progress=step / max(1, recipe.steps - 1),
+            seed=recipe.seed,
+            micro_batches=recipe.micro_batches,
+            max_gradient_norm=recipe.optimizer.max_gradient_norm,
+            precision=_precision(recipe.precision, self.device),
+        )
+        return report, learning_rate
+
+    def _save(self, step: int) -> None:
+        state = {
+            "towers": self.towers.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "torch_random_state": torch.get_rng_state(),
+        }
+        self.checkpoints.save(step, state)
+
+
+def _claim(out: Path, recipe: Recipe, selection: Selection) -> None:
+    """Write down what the run is; refuse a folder that holds another."""
+    if not len(selection):
+        raise InputError(f"the selection in {selection.directory} kept no pairs to train on")
+    data = {
+        "selection": str(selection.directory),
+        "fingerprint": selection.fingerprint,
+        "pairs": len(selection),
+    }
+    if (out / RECIPE_FILE).is_file():
+        before = load(Recipe, out / RECIPE_FILE)
+        changed = differences(
+            replace(before, runtime=Runtime()), replace(recipe, runtime=Runtime())
+        )
+        before_data = json.loads((out / DATA_FILE).read_text())
+        if before_data["fingerprint"] != selection.fingerprint:
+            changed.append(f"data: {_describe(before_data)} -> {_describe(data)}")
+        if changed:
+            raise InputError(
+                f"{out} holds a run of another recipe or selection ({'; '.join(changed)}): "
+                "give it back what it began with, or choose another --out"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / DATA_FILE, data)
+    write_json(out / RECIPE_FILE, as_dict(recipe))
+
+
+def _describe(data: dict[str, Any]) -> str:
+    return f"{data['pairs']} pairs of {data['selection']} ({data['fingerprint'][:12]})"
+
+
+def _restore(checkpoints: Checkpoints, towers: Towers, optimizer: torch.optim.Optimizer) -> int:
+    """Load the newest whole checkpoint, if any; returns how many steps are done."""
+    found = checkpoints.load_newest()
+    if found is None:
+        return 0
+    step, state = found
+    towers.load_state_dict(state["towers"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["torch_random_state"])
+    return step
+
+
+def _batches(
+    recipe: Recipe, selection: Selection, towers: Towers, first_step: int
+) -> Iterator[Batch]:
+    return load_batches(
+        selection,
+        Order(shard_counts=selection.shard_counts, seed=recipe.seed),
+        tokenize=towers.tokenize,
+        image_size=towers.image_size,
+        augmentation=recipe.augmentation,
+        workers=recipe.runtime.workers,
+        batch_size=recipe.batch_size,
+        first_step=first_step,
+        last_step=recipe.steps,
+    )
+
+
+def _device(asked: str) -> torch.device:
+    if asked != "auto":
+        return torch.device(asked)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _precision(name: str, device: torch.device) -> AbstractContextManager:
+    if name == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _refuse_batch_statistics(towers: nn.Module, micro_batches: int) -> None:
+    """With batch normalisation a picture's embedding depends on its micro-batch: not exact."""
+    has_batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in towers.modules())
+    if micro_batches > 1 and has_batch_norm:
+        raise InputError(
+            f"the towers use batch normalisation, so {micro_batches} micro_batches would not give "
+            "the gradient of the whole batch: use micro_batches 1 or towers without it"
+        )

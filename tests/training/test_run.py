@@ -1,0 +1,164 @@
+"""Whole runs: what they leave behind, and that a kill changes nothing of it."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from winnow.config import as_dict, load
+from winnow.data.selection import Selection
+from winnow.objectives import HardNegativeNCE, ProgressiveSelfDistillation
+from winnow.recipes.data import curate
+from winnow.training.checkpoint import Checkpoints
+from winnow.training.metrics import read_metrics
+from winnow.training.recipe import Recipe
+from winnow.training.run import train
+from winnow.types import InputError
+
+TIMING = {"samples_per_second", "data_wait_share"}
+
+CHILD = """
+import os, sys
+from pathlib import Path
+from winnow.config import load
+from winnow.data.selection import Selection
+from winnow.training import run
+from winnow.training.recipe import Recipe
+
+recipe_path, selection, out, at, signal_number = sys.argv[1:]
+honest = run.training_step
+
+def step(*arguments, **options):
+    if options["step"] == int(at):
+        os.kill(os.getpid(), int(signal_number))
+    return honest(*arguments, **options)
+
+run.training_step = step
+run.train(load(Recipe, Path(recipe_path)), Selection.open(Path(selection)), Path(out))
+"""
+
+
+def run_in_child(recipe, selection, out, *, at=-1, signal_number=0):
+    """Train in a process of its own that signals itself just before step `at`."""
+    path = out.with_suffix(".json")
+    path.write_text(json.dumps(as_dict(recipe)))
+    command = [sys.executable, "-c", CHILD, str(path), str(selection.directory), str(out)]
+    return subprocess.run(
+        [*command, str(at), str(int(signal_number))], capture_output=True, text=True, check=False
+    )
+
+
+def trace(out):
+    """The run's numbers but for the clock's, and its weights."""
+    rows = [{k: v for k, v in row.items() if k not in TIMING} for row in read_metrics(out)]
+    return rows, load_file(out / "model" / "open_clip_model.safetensors")
+
+
+def assert_same(found, expected):
+    assert found[0] == expected[0]
+    assert found[1].keys() == expected[1].keys()
+    assert all(torch.equal(found[1][name], value) for name, value in expected[1].items())
+
+
+OBJECTIVES = [
+    pytest.param(HardNegativeNCE(), id="hn", marks=pytest.mark.slow),
+    pytest.param(ProgressiveSelfDistillation(final_share=0.5), id="psd"),
+    pytest.param(
+        ProgressiveSelfDistillation(final_share=0.5, choose="random"),
+        id="psd-random",
+        marks=pytest.mark.slow,
+    ),
+]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(
+    objective, with_workers, selection, tmp_path
+):
+    recipe = replace(with_workers, objective=objective)
+    train(recipe, selection, tmp_path / "whole")
+    at = random.Random(str(objective)).randrange(1, recipe.steps)
+    killed = run_in_child(
+        recipe, selection, tmp_path / "killed", at=at, signal_number=signal.SIGKILL
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "model").exists()
+    train(recipe, selection, tmp_path / "killed")
+    assert_same(trace(tmp_path / "killed"), trace(tmp_path / "whole"))
+    assert len(read_metrics(tmp_path / "whole")) == recipe.steps
+
+
+def test_workers_change_nothing(recipe, with_workers, selection, tmp_path):
+    for name, variant in (("none", recipe), ("two", with_workers)):
+        train(variant, selection, tmp_path / name)
+    assert_same(trace(tmp_path / "two"), trace(tmp_path / "none"))
+
+
+def test_sigterm_saves_at_once_and_the_rest_follows(recipe, selection, tmp_path):
+    train(recipe, selection, tmp_path / "whole")
+    stopped = run_in_child(recipe, selection, tmp_path / "run", at=4, signal_number=signal.SIGTERM)
+    assert "stopped and saved at step 5 of 12" in stopped.stderr
+    assert sorted((tmp_path / "run" / "checkpoints").glob("*.pt"))[-1].stem == "step-00000005"
+    train(recipe, selection, tmp_path / "run")
+    assert_same(trace(tmp_path / "run"), trace(tmp_path / "whole"))
+
+
+def test_a_damaged_checkpoint_is_passed_over(recipe, selection, tmp_path):
+    train(recipe, selection, tmp_path / "whole")
+    killed = run_in_child(recipe, selection, tmp_path / "run", at=8, signal_number=signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    newest = tmp_path / "run" / "checkpoints" / "step-00000006.pt"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    train(recipe, selection, tmp_path / "run")
+    assert_same(trace(tmp_path / "run"), trace(tmp_path / "whole"))
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save(step, {"value": torch.tensor(step)})
+    assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-00000002.pt", "step-00000003.pt"]
+    assert checkpoints.load_newest() == (3, {"value": torch.tensor(3)})
+    (tmp_path / "step-00000003.pt").write_bytes(b"")
+    assert checkpoints.load_newest() == (2, {"value": torch.tensor(2)})
+    assert "step-00000003.pt is damaged" in checkpoints.passed_over[0]
+
+
+def test_the_recipe_is_saved_and_loads_back(recipe, selection, tmp_path):
+    recipe = replace(recipe, objective=ProgressiveSelfDistillation(), steps=1)
+    train(recipe, selection, tmp_path)
+    assert load(Recipe, tmp_path / "recipe.json") == recipe
+
+
+def test_another_recipe_or_selection_is_refused_by_name(recipe, selection, shards, tmp_path):
+    recipe = replace(recipe, steps=1)
+    train(recipe, selection, tmp_path / "run")
+    with pytest.raises(InputError, match="seed: 5 -> 6"):
+        train(replace(recipe, seed=6), selection, tmp_path / "run")
+    with pytest.raises(InputError, match=r"objective\.kind: 'InfoNCE' -> 'HardNegativeNCE'"):
+        train(replace(recipe, objective=HardNegativeNCE()), selection, tmp_path / "run")
+    other = curate(str(shards / "00000.tar"), tmp_path / "other", rules="none", workers=1)
+    with pytest.raises(InputError, match=r"48 pairs of .* -> 24 pairs of"):
+        train(recipe, Selection.open(other.directory), tmp_path / "run")
+    # How a run is carried out may change.
+    train(
+        replace(recipe, runtime=replace(recipe.runtime, log_every=7)), selection, tmp_path / "run"
+    )
+
+
+def test_a_recipe_that_cannot_be_right_is_refused(recipe):
+    for change in ({"batch_size": 0}, {"steps": 0}, {"micro_batches": 9}):
+        with pytest.raises(InputError):
+            replace(recipe, **change)
+
+
+def test_an_empty_selection_is_refused(recipe, selection, tmp_path):
+    empty = replace(selection, table=selection.table.slice(0, 0))
+    with pytest.raises(InputError, match="no pairs"):
+        train(recipe, empty, tmp_path)

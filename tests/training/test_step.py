@@ -1,0 +1,151 @@
+from contextlib import nullcontext
+
+import pytest
+import torch
+from open_clip.loss import ClipLoss
+from small_towers import SMALL
+from winnow.data.loader import Batch
+
+from winnow.models import CustomTowers, TimmImageTower
+from winnow.models.towers import Towers
+from winnow.objectives import HardNegativeNCE, InfoNCE, ProgressiveSelfDistillation
+from winnow.training import step as step_module
+from winnow.training.optimizer import OptimizerConfig, build_optimizer, set_learning_rate
+from winnow.training.run import _refuse_batch_statistics
+from winnow.training.step import NonFiniteError, training_step
+from winnow.types import InputError
+
+RULES = [
+    InfoNCE(),
+    HardNegativeNCE(alpha=0.9, beta=0.5),
+    ProgressiveSelfDistillation(initial_share=0.5, final_share=0.5),
+]
+
+
+def towers_and_batch(count=8):
+    torch.manual_seed(0)
+    towers = Towers(SMALL).train()
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randint(0, 256, (count, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    text = towers.tokenize([f"thing {i}" for i in range(count)])
+    ids = torch.arange(count)
+    return towers, Batch(image_BCHW=image, text_BT=text, id_B=ids, row_B=ids)
+
+
+def run_step(towers, batch, optimizer, *, rule=RULES[0], micro_batches=1, max_norm=1e9):
+    return training_step(
+        towers,
+        optimizer,
+        batch,
+        rule=rule,
+        step=3,
+        progress=0.5,
+        seed=0,
+        micro_batches=micro_batches,
+        max_gradient_norm=max_norm,
+        precision=nullcontext(),
+    )
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("micro_batches", [2, 3, 8])
+def test_micro_batches_change_neither_loss_nor_gradient(rule, micro_batches):
+    gradients, losses = [], []
+    for parts in (1, micro_batches):
+        towers, batch = towers_and_batch()
+        towers.double()
+        still = torch.optim.SGD(towers.parameters(), lr=0.0)
+        losses.append(run_step(towers, batch, still, rule=rule, micro_batches=parts).loss)
+        gradients.append({name: p.grad for name, p in towers.named_parameters()})
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    for name, expected in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], expected, rtol=1e-4, atol=1e-8, msg=name)
+
+
+def test_three_steps_equal_a_plain_loop_with_open_clips_loss():
+    config = OptimizerConfig(learning_rate=1e-3, max_gradient_norm=1.0)
+    ours, batch = towers_and_batch()
+    optimizer = build_optimizer(ours, config)
+    losses = [run_step(ours, batch, optimizer, max_norm=1.0).loss for _ in range(3)]
+    theirs, batch = towers_and_batch()
+    optimizer, expected = build_optimizer(theirs, config), []
+    for _ in range(3):
+        optimizer.zero_grad()
+        image, text, scale = theirs.clip(theirs.image_normalizer(batch.image_BCHW), batch.text_BT)
+        loss = ClipLoss()(image, text, scale)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+        optimizer.step()
+        expected.append(loss.item())
+    assert losses == pytest.approx(expected, rel=1e-5)
+    assert losses[2] < losses[0]
+    for (name, ours_value), theirs_value in zip(
+        ours.state_dict().items(), theirs.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(ours_value, theirs_value, rtol=1e-3, atol=2e-5, msg=name)
+
+
+@pytest.mark.parametrize("poison", ["weights", "loss"])
+def test_nothing_moves_when_something_is_not_finite(poison, monkeypatch):
+    towers, batch = towers_and_batch()
+    optimizer = build_optimizer(towers, OptimizerConfig())
+    if poison == "weights":
+        with torch.no_grad():
+            towers.clip.text_projection[0, 0] = torch.inf
+    else:
+        honest = step_module.contrastive_loss
+
+        def infinite(*arguments, **options):
+            loss = honest(*arguments, **options)
+            return type(loss)(
+                total=loss.total * torch.inf, per_pair_B=loss.per_pair_B, diagnostics={}
+            )
+
+        monkeypatch.setattr(step_module, "contrastive_loss", infinite)
+    before = {name: value.clone() for name, value in towers.state_dict().items()}
+    with pytest.raises(NonFiniteError, match="step 3"):
+        run_step(towers, batch, optimizer)
+    for name, value in towers.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert not optimizer.state
+
+
+def test_the_scale_stays_clamped():
+    towers, batch = towers_and_batch()
+    with torch.no_grad():
+        towers.clip.logit_scale.fill_(torch.log(torch.tensor(100.0)))
+    optimizer = build_optimizer(towers, OptimizerConfig(learning_rate=0.5))
+    for _ in range(3):
+        run_step(towers, batch, optimizer)
+        assert towers.clip.logit_scale.exp().item() <= 100.001
+
+
+def test_batch_statistics_are_refused_with_micro_batches():
+    towers = Towers(
+        CustomTowers(embed_dim=16, image=TimmImageTower(name="resnet18", image_size=32))
+    )
+    _refuse_batch_statistics(towers, 1)
+    with pytest.raises(InputError, match="batch normalisation"):
+        _refuse_batch_statistics(towers, 2)
+
+
+def test_gains_biases_and_the_temperature_are_not_decayed():
+    towers, _ = towers_and_batch()
+    decayed, free = build_optimizer(towers, OptimizerConfig(weight_decay=0.1)).param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
+    assert any(parameter is towers.clip.logit_scale for parameter in free["params"])
+    assert all(parameter.ndim >= 2 for parameter in decayed["params"])
+
+
+def test_the_schedule_warms_up_and_falls_along_a_cosine():
+    towers, _ = towers_and_batch()
+    config = OptimizerConfig(learning_rate=2.0, warmup_steps=4)
+    optimizer = build_optimizer(towers, config)
+    rates = [set_learning_rate(optimizer, config, step=s, steps=14) for s in range(14)]
+    assert rates[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])
+    assert rates[4] == pytest.approx(2.0)
+    assert rates[9] == pytest.approx(1.0)
+    assert rates[13] == pytest.approx(
+        2.0 * (1 + torch.cos(torch.tensor(0.9 * torch.pi)).item()) / 2
+    )
+    assert optimizer.param_groups[0]["lr"] == rates[13]
