@@ -1,0 +1,40 @@
+"""Captions too short or too long to describe a picture."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from winnow.curation.captions import normalised, num_words
+from winnow.curation.corpus import Corpus
+from winnow.curation.rules.rule import reason_where
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionLength:
+    """Drops captions outside a range of words and characters.
+
+    The defaults suit alt text of any length, class names ("red apple") among it. DataComp's basic
+    filter (arXiv 2304.14108) asks for 3 words and 6 characters, LAION-400M (arXiv 2111.02114) for
+    5 characters.
+    """
+
+    codes: ClassVar[tuple[str, ...]] = ("caption-too-short", "caption-too-long")
+
+    min_words: int = 1
+    """Words are what spaces separate; leave 1 for languages written without."""
+    min_characters: int = 3
+    max_words: int = 256
+    """The ceiling of Conceptual 12M (arXiv 2102.08981); no text tower here reads more."""
+
+    def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
+        """See Rule."""
+        captions = normalised(rows["caption"])
+        words = num_words(captions)
+        too_few = pc.less(words, self.min_words)
+        too_short = pc.less(pc.utf8_length(captions), self.min_characters)
+        return pc.coalesce(
+            reason_where(pc.or_(too_few, too_short), "caption-too-short"),
+            reason_where(pc.greater(words, self.max_words), "caption-too-long"),
+        )

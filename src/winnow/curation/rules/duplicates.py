@@ -1,0 +1,48 @@
+"""Exact duplicates: the same bytes of a picture, with the same caption or with another one."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from winnow.curation.corpus import Corpus
+from winnow.curation.ledger_files import PLACE, describe_place
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicatePair:
+    """Drops all copies of a pair but the first, in ledger order, that no earlier rule drops.
+
+    Captions are compared normalised. The reason names the copy that is kept.
+    """
+
+    codes: ClassVar[tuple[str, ...]] = ("duplicate-pair",)
+
+    def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
+        """See Rule."""
+        return _reasons("duplicate-pair", rows, corpus.first_with_pair(rows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicatePicture:
+    """Drops all copies of a picture but the first, in ledger order, that no earlier rule drops.
+
+    Whatever the captions: behind DuplicatePair it takes the copies with another caption. Leave it
+    out for data with several good captions a picture.
+    """
+
+    codes: ClassVar[tuple[str, ...]] = ("duplicate-picture",)
+
+    def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
+        """See Rule."""
+        return _reasons("duplicate-picture", rows, corpus.first_with_picture(rows))
+
+
+def _reasons(code: str, rows: pa.RecordBatch, first: np.ndarray) -> pa.Array:
+    own = rows[PLACE].to_numpy()
+    reasons = [
+        f"{code}: of {describe_place(kept)}" if kept not in (-1, place) else None
+        for kept, place in zip(first.tolist(), own.tolist(), strict=True)
+    ]
+    return pa.array(reasons, type=pa.string())

@@ -1,0 +1,29 @@
+"""Pictures too small to show anything."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from winnow.curation.corpus import Corpus
+from winnow.curation.rules.rule import reason_where
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureSize:
+    """Drops pictures whose shorter side has too few pixels.
+
+    The default only removes tracking pixels, bullets and favicons. For photographs of the web,
+    ALIGN (arXiv 2102.05918) and DataComp's basic filter (arXiv 2304.14108) ask for 200.
+    """
+
+    codes: ClassVar[tuple[str, ...]] = ("picture-too-small",)
+
+    min_side: int = 32
+    """Pixels."""
+
+    def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
+        """See Rule."""
+        side = pc.min_element_wise(rows["width"], rows["height"])
+        return reason_where(pc.less(side, self.min_side), "picture-too-small")
