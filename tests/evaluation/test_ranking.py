@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+
+from winnow.evaluation.ranking import from_pairs, normalised, one_each, rank
+
+TIE = 1e-6
+
+
+def literal_ranks(query, candidate, positives):
+    """The definition, in float64 and in loops."""
+    query, candidate = query.astype(np.float64), candidate.astype(np.float64)
+    ranks = []
+    for q in range(len(query)):
+        right = set(positives.candidates[positives.starts[q] : positives.starts[q + 1]].tolist())
+        cosine = []
+        for m in range(len(candidate)):
+            lengths = np.sqrt((query[q] ** 2).sum()) * np.sqrt((candidate[m] ** 2).sum())
+            cosine.append((query[q] * candidate[m]).sum() / lengths)
+        best = max(cosine[m] for m in right)
+        wrong = [m for m in range(len(candidate)) if m not in right]
+        ranks.append(1 + sum(cosine[m] >= best - TIE for m in wrong))
+    return ranks
+
+
+def several_positives(rng, queries, candidates):
+    pairs = {(q, int(rng.integers(candidates))) for q in range(queries)}
+    pairs |= {(int(rng.integers(queries)), int(rng.integers(candidates))) for _ in range(60)}
+    shuffled = rng.permutation(np.array(sorted(pairs)))
+    return from_pairs(shuffled[:, 0], shuffled[:, 1], num_queries=queries)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_ranks_equal_the_literal_loops(several):
+    rng = np.random.default_rng(0)
+    query, candidate = rng.normal(size=(40, 6)), rng.normal(size=(31, 6))
+    positives = several_positives(rng, 40, 31) if several else one_each(rng.integers(31, size=40))
+    ranking = rank(query, candidate, positives)
+    assert ranking.rank_Q.tolist() == literal_ranks(query, candidate, positives)
+
+
+def test_the_top_list_holds_the_nearest_candidates_nearest_first():
+    rng = np.random.default_rng(1)
+    query, candidate = rng.normal(size=(20, 8)), rng.normal(size=(50, 8))
+    ranking = rank(query, candidate, one_each(np.zeros(20)))
+    cosine = normalised(query) @ normalised(candidate).T
+    for q in range(20):
+        nearest = sorted(range(50), key=lambda m: -cosine[q, m])[:5]
+        assert ranking.top_QK[q].tolist() == nearest
+        np.testing.assert_allclose(ranking.score_QK[q], cosine[q, nearest], atol=1e-6)
+
+
+@pytest.mark.parametrize("block_elements", [1, 100, 1234])
+def test_blocks_change_nothing(block_elements):
+    rng = np.random.default_rng(2)
+    query, candidate = rng.normal(size=(300, 16)), rng.normal(size=(70, 16))
+    positives = several_positives(rng, 300, 70)
+    whole = rank(query, candidate, positives)
+    blocked = rank(query, candidate, positives, block_elements=block_elements)
+    np.testing.assert_array_equal(whole.rank_Q, blocked.rank_Q)
+    np.testing.assert_array_equal(whole.top_QK, blocked.top_QK)
+    np.testing.assert_allclose(whole.score_QK, blocked.score_QK, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_candidates", [2, 7, 1003])
+def test_a_model_that_maps_everything_to_one_point_ranks_the_right_answer_last(num_candidates):
+    point = np.random.default_rng(3).normal(size=33)
+    query, candidate = np.tile(point, (50, 1)), np.tile(point, (num_candidates, 1))
+    ranking = rank(query, candidate, one_each(np.arange(50) % num_candidates))
+    assert (ranking.rank_Q == num_candidates).all()
+
+
+def test_a_model_of_zeros_ranks_the_right_answer_last():
+    ranking = rank(np.zeros((3, 4)), np.zeros((9, 4)), one_each(np.arange(3)))
+    assert ranking.rank_Q.tolist() == [9, 9, 9]
+
+
+def test_right_candidates_do_not_count_against_each_other():
+    query, candidate = np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    both = from_pairs(np.array([0, 0]), np.array([0, 1]), num_queries=1)
+    assert rank(query, candidate, both).rank_Q.tolist() == [1]
+    assert rank(query, candidate, one_each(np.array([0]))).rank_Q.tolist() == [2]
+
+
+def test_the_length_of_a_feature_does_not_matter():
+    rng = np.random.default_rng(4)
+    query, candidate = rng.normal(size=(30, 5)), rng.normal(size=(12, 5))
+    label = rng.integers(12, size=30)
+    scaled = candidate * rng.uniform(0.01, 100, size=(12, 1))
+    a, b = rank(query, candidate, one_each(label)), rank(7 * query, scaled, one_each(label))
+    np.testing.assert_array_equal(a.rank_Q, b.rank_Q)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_refused_rather_than_ranked_first(bad):
+    query = np.full((2, 3), bad)
+    with pytest.raises(ValueError, match="not finite"):
+        rank(query, np.eye(3), one_each(np.array([0, 1])))
+
+
+def test_a_query_without_a_right_answer_is_refused():
+    with pytest.raises(ValueError, match="query 1"):
+        from_pairs(np.array([0, 2]), np.array([0, 0]), num_queries=3)

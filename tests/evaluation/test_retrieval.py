@@ -1,0 +1,92 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from winnow.evaluation.ranking import Positives, from_pairs
+from winnow.evaluation.retrieval import recall_chance, retrieval, retrieval_measures
+
+
+def values(image, caption, pairs):
+    measures = retrieval_measures(retrieval(image, caption, np.array(pairs)))
+    return {measure.metric: measure for measure in measures}
+
+
+def diagonal(n):
+    return [(i, i) for i in range(n)]
+
+
+def test_a_perfect_model_finds_everything_and_the_two_ways_are_counted_apart():
+    points = np.eye(12)
+    # Three pictures share caption 0: it is one query with three right answers.
+    pairs = [(0, 0), (1, 0), (2, 0)] + [(i, i - 2) for i in range(3, 12)]
+    image = points[[0, 0, 0, *range(1, 10)]]
+    result = values(image, points[:10], pairs)
+    for k in (1, 5):
+        assert result[f"image_to_text_recall@{k}"].value == 1.0
+        assert result[f"text_to_image_recall@{k}"].value == 1.0
+    assert result["image_to_text_recall@1"].n == 12
+    assert result["text_to_image_recall@1"].n == 10
+
+
+def test_a_planted_shift_is_found_exactly_where_it_was_planted():
+    points = np.eye(20)
+    image = points[[(i + 1) % 20 if i < 4 else i for i in range(20)]]
+    # Captions 1..3 have a wrong picture at their point; caption 4 has both a right and a wrong one.
+    result = values(image, points, diagonal(20))
+    assert result["image_to_text_recall@1"].value == pytest.approx(16 / 20)
+    assert result["text_to_image_recall@1"].value == pytest.approx(15 / 20)
+
+
+def test_recall_equals_the_literal_loops_with_several_captions_a_picture():
+    rng = np.random.default_rng(0)
+    image, caption = rng.normal(size=(30, 5)), rng.normal(size=(75, 5))
+    pairs = sorted({(i, c) for i in range(30) for c in rng.integers(75, size=3).tolist()})
+    pairs += [(int(rng.integers(30)), c) for c in set(range(75)) - {c for _, c in pairs}]
+    result = values(image, caption, pairs)
+    cosine = (image @ caption.T) / np.linalg.norm(image, axis=1)[:, None]
+    cosine = cosine / np.linalg.norm(caption, axis=1)
+    own = set(pairs)
+    for k in (1, 5, 10):
+        hits = [
+            any((i, c) in own for c in sorted(range(75), key=lambda c, i=i: -cosine[i, c])[:k])
+            for i in range(30)
+        ]
+        assert result[f"image_to_text_recall@{k}"].value == pytest.approx(np.mean(hits))
+        hits = [
+            any((i, c) in own for i in sorted(range(30), key=lambda i, c=c: -cosine[i, c])[:k])
+            for c in range(75)
+        ]
+        assert result[f"text_to_image_recall@{k}"].value == pytest.approx(np.mean(hits))
+
+
+def test_chance_equals_the_share_of_all_orders_that_hit():
+    positives = from_pairs(np.array([0, 0, 1]), np.array([0, 3, 2]), num_queries=2)
+    orders = list(itertools.permutations(range(5)))
+    for k in (1, 2, 4):
+        two = np.mean([bool({0, 3} & set(order[:k])) for order in orders])
+        one = np.mean([2 in order[:k] for order in orders])
+        assert recall_chance(positives, k, num_candidates=5) == pytest.approx((two + one) / 2)
+
+
+def test_chance_is_certainty_where_the_right_answers_fill_the_rest():
+    positives = Positives(np.array([0, 3]), np.array([0, 1, 2]))
+    assert recall_chance(positives, 3, num_candidates=5) == 1.0
+
+
+def test_a_random_model_scores_chance():
+    rng = np.random.default_rng(1)
+    image, caption = rng.normal(size=(3000, 48)), rng.normal(size=(100, 48))
+    pairs = [(i, i % 100) for i in range(3000)]
+    result = values(image, caption, pairs)["image_to_text_recall@10"]
+    assert abs(result.value - 0.1) < 4 * result.standard_error
+
+
+def test_a_constant_model_finds_nothing():
+    result = values(np.ones((50, 4)), np.ones((50, 4)), diagonal(50))
+    assert {measure.value for measure in result.values()} == {0.0}
+
+
+def test_a_recall_that_cannot_fail_is_left_out():
+    result = values(np.eye(5), np.eye(5), diagonal(5))
+    assert set(result) == {"image_to_text_recall@1", "text_to_image_recall@1"}
