@@ -1,0 +1,187 @@
+"""Charts as inline SVG: no script, no font, colours from the page's style (light and dark).
+
+Positions across are percentages, so a chart takes the width it is given and its text keeps its
+size. Series take the classes `c0`, `c1`, ... whose colours are defined in style.css.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup, escape
+
+NUM_COLOURS = 6
+MAX_POINTS = 300
+"""Points of a line: beyond that, a curve of some hundred pixels shows no more."""
+
+
+_LEFT, _WIDTH = 7, 91  # of a line chart's plot, percent of the chart
+_TOP, _BOTTOM = 8, 40  # of its margins, pixels
+
+
+class Line(NamedTuple):
+    """One curve of at least one point, all finite; x rises from 0 or above."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+class Bar(NamedTuple):
+    """A value and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class BarGroup(NamedTuple):
+    """One bar per series, None where there is no value; proportions, 0 to 1."""
+
+    label: str
+    bars: Sequence[Bar | None]
+    chance: float
+
+
+def line_chart(
+    lines: Sequence[Line], *, x_label: str, smooth_over: float = 0.0, height: int = 240
+) -> Markup:
+    """Every line faintly as it is, and strongly as a mean over a share of its points (0 to 1)."""
+    points = [list(zip(line.x, line.y, strict=True)) for line in lines]
+    means = [_smooth(line, smooth_over) for line in points]
+    x_ticks = _ticks(0.0, max(x for line in points for x, _ in line))
+    values = [y for line in points for _, y in line]
+    y_ticks = _ticks(min(values), max(values))
+    plot = _Plot(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1], height)
+    curves = [
+        f'<path class="raw c{index % NUM_COLOURS}" d="{plot.path(_thin(line))}"/>'
+        f'<path class="smooth c{index % NUM_COLOURS}" d="{plot.path(_thin(mean))}"/>'
+        for index, (line, mean) in enumerate(zip(points, means, strict=True))
+    ]
+    names = ", ".join(line.name for line in lines)
+    return Markup(  # noqa: S704 - numbers, and text that is escaped
+        f'<svg class="chart" role="img" width="100%" height="{height}">'
+        f"<title>{escape(f'{names} by {x_label}')}</title>"
+        f"{plot.axes(x_ticks, y_ticks, x_label)}"
+        f'<svg x="{_LEFT}%" y="{_TOP}" width="{_WIDTH}%" height="{plot.inner}" '
+        f'viewBox="0 0 1000 1000" preserveAspectRatio="none">{"".join(curves)}</svg></svg>'
+    )
+
+
+def bar_chart(groups: Sequence[BarGroup]) -> Markup:
+    """Bars with their 95 % interval, and a dashed mark where chance is."""
+    top = max((bar.high for group in groups for bar in group.bars if bar), default=1.0)
+    full = _ticks(0.0, top)[-1]
+    parts, y = [], 0
+    for group in groups:
+        end = y + 22 + 22 * len(group.bars)
+        label = escape(group.label)
+        parts.append(f'<text class="label" x="0" y="{y + 14}">{label}</text>')
+        for index, bar in enumerate(group.bars):
+            parts.append(_bar(bar, index, y + 22 + 22 * index, full))
+        chance = _percent(group.chance / full)
+        parts.append(f'<line class="chance" x1="{chance}" x2="{chance}" y1="{y + 18}" y2="{end}"/>')
+        y = end + 16
+    return Markup(  # noqa: S704 - numbers, and text that is escaped
+        f'<svg class="chart bars" role="img" width="100%" height="{y}">'
+        f"<title>Values with 95 % intervals</title>{''.join(parts)}</svg>"
+    )
+
+
+class _Plot(NamedTuple):
+    """Where values are: percent across, pixels down."""
+
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+    height: int
+
+    @property
+    def inner(self) -> int:
+        return self.height - _TOP - _BOTTOM
+
+    def path(self, points: Sequence[tuple[float, float]]) -> str:
+        """In a box of 1000 by 1000."""
+        return "M" + "L".join(f"{1000 * self._x(x):.1f} {1000 * self._y(y):.1f}" for x, y in points)
+
+    def axes(self, x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str) -> str:
+        parts = []
+        right, bottom = _LEFT + _WIDTH, _TOP + self.inner
+        for tick in y_ticks:
+            y = _TOP + self.inner * self._y(tick)
+            parts.append(f'<line class="grid" x1="{_LEFT}%" x2="{right}%" y1="{y}" y2="{y}"/>')
+            parts.append(
+                f'<text class="tick" x="{_LEFT - 1}%" y="{y + 4}" text-anchor="end">'
+                f"{_number(tick)}</text>"
+            )
+        for tick in x_ticks:
+            x = _LEFT + _WIDTH * self._x(tick)
+            parts.append(
+                f'<text class="tick" x="{x}%" y="{bottom + 17}" text-anchor="middle">'
+                f"{_number(tick)}</text>"
+            )
+        middle = _LEFT + _WIDTH / 2
+        parts.append(
+            f'<text class="tick" x="{middle}%" y="{bottom + 35}" text-anchor="middle">'
+            f"{escape(x_label)}</text>"
+        )
+        return "".join(parts)
+
+    def _x(self, x: float) -> float:
+        return (x - self.x_low) / (self.x_high - self.x_low)
+
+    def _y(self, y: float) -> float:
+        return 1 - (y - self.y_low) / (self.y_high - self.y_low)
+
+
+def _bar(bar: Bar | None, index: int, y: int, full: float) -> str:
+    if bar is None:
+        return f'<text class="tick" x="0" y="{y + 13}">not measured</text>'
+    low, high = _percent(bar.low / full), _percent(bar.high / full)
+    middle = y + 9
+    return (
+        f'<rect class="c{index % NUM_COLOURS}" x="0" y="{y}" width="{_percent(bar.value / full)}" '
+        f'height="18" rx="2"/>'
+        f'<line class="error" x1="{low}" x2="{high}" y1="{middle}" y2="{middle}"/>'
+        f'<line class="error" x1="{low}" x2="{low}" y1="{middle - 4}" y2="{middle + 4}"/>'
+        f'<line class="error" x1="{high}" x2="{high}" y1="{middle - 4}" y2="{middle + 4}"/>'
+        f'<text class="value" x="{high}" dx="8" y="{y + 13}">{100 * bar.value:.1f} %</text>'
+    )
+
+
+def _percent(share: float) -> str:
+    # The rest of the width is for the value beside the bar.
+    return f"{88 * share:.2f}%"
+
+
+def _smooth(points: Sequence[tuple[float, float]], share: float) -> list[tuple[float, float]]:
+    """The mean over a window around each point: symmetric, so that it does not lag behind."""
+    sums = [0.0, *itertools.accumulate(y for _, y in points)]
+    reach, last = round(share * len(points) / 2), len(points) - 1
+    smoothed = []
+    for index, (x, _) in enumerate(points):
+        half = min(reach, index, last - index)
+        total = sums[index + half + 1] - sums[index - half]
+        smoothed.append((x, total / (2 * half + 1)))
+    return smoothed
+
+
+def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most MAX_POINTS of the points, the last among them."""
+    stride = math.ceil(len(points) / MAX_POINTS)
+    return list(points[::-1][::stride][::-1])
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """About five round numbers that enclose `low` and `high`."""
+    span = high - low if high > low else max(abs(high), 1.0)
+    magnitude = 10 ** math.floor(math.log10(span / 4))
+    step = min((m * magnitude for m in (1, 2, 2.5, 5, 10)), key=lambda s: abs(span / s - 4.5))
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [step * number for number in range(first, max(last, first + 1) + 1)]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

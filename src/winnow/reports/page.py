@@ -1,0 +1,160 @@
+"""The report: one html file that shows what was dropped, trained and measured.
+
+It loads nothing: pictures are data URIs, charts are SVG, the style is inside, there is no script,
+and a content security policy forbids the browser to fetch anything. Captions are hostile: the
+template engine escapes every value. A part whose files are missing is left out with a line that
+says why.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from winnow.reports.charts import NUM_COLOURS, Bar, BarGroup, bar_chart
+from winnow.reports.curation import Curation, Truth, read_curation
+from winnow.reports.examples import TaskExamples, read_examples
+from winnow.reports.runs import Run, read_runs
+from winnow.reports.table import HeadlineRow, format_p, format_points, headline_of
+from winnow.reports.training import curve, recipe_differences, run_facts
+from winnow.types import InputError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+
+def write_report(
+    out: Path,
+    *,
+    selection: Path | None,
+    runs: Sequence[Path],
+    tasks: Mapping[str, Path],
+    title: str,
+    notes: Sequence[str] = (),
+    truth: Truth | None = None,
+) -> Path:
+    """Write the page to `out` and return it.
+
+    `tasks` (name -> folder) are where pictures for the examples come from; `notes` stand at the
+    top; `truth` is what is known of planted noise. Raises InputError for a run that is not there.
+    """
+    read = read_runs(runs)
+    curation, curation_problem = _curation(selection)
+    examples, example_problems = _examples(read, tasks)
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            title=title,
+            notes=notes,
+            runs=read,
+            rows=headline_of(read),
+            top1_chart=_top1_chart(headline_of(read)),
+            curation=curation,
+            curation_problem=curation_problem,
+            truth=truth,
+            training=_training(read),
+            examples=examples,
+            example_problems=example_problems,
+            differences=recipe_differences([run for run in read if run.recipe]),
+            provenance=_provenance(read),
+        )
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(out)
+    return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    facts: list[Any]
+    loss: "Markup | None"
+    scale: "Markup | None"
+    missing: list[str]
+    """Runs without metrics."""
+
+
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("winnow.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share, digits=1: f"{100 * share:.{digits}f}"
+    environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["points"] = format_points
+    environment.filters["p_value"] = format_p
+    environment.globals["num_colours"] = NUM_COLOURS
+    return environment
+
+
+def _curation(selection: Path | None) -> tuple[Curation | None, str]:
+    if selection is None:
+        return None, "No selection was given, so nothing is known of what was dropped."
+    try:
+        return read_curation(selection), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def _examples(
+    runs: Sequence[Run], tasks: Mapping[str, Path]
+) -> tuple[list[TaskExamples], list[str]]:
+    if not runs or not tasks:
+        return [], ["No runs or no tasks were given, so there are no examples."]
+    return read_examples(runs, tasks)
+
+
+def _training(runs: Sequence[Run]) -> _Training:
+    logged = [run for run in runs if run.metrics]
+    return _Training(
+        facts=[run_facts(run) for run in logged],
+        loss=curve(runs, "loss", smooth_over=0.1),
+        scale=curve(runs, "scale"),
+        missing=[run.name for run in runs if not run.metrics],
+    )
+
+
+def _top1_chart(rows: Sequence[HeadlineRow]) -> "Markup | None":
+    groups = [
+        BarGroup(
+            label=row.task,
+            bars=[Bar(c.value, c.low, c.high) if c else None for c in row.cells],
+            chance=row.chance,
+        )
+        for row in rows
+        if row.metric == "top1"
+    ]
+    return bar_chart(groups) if groups else None
+
+
+def _provenance(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
+    """What was measured, when and by what: one row per run, one per task."""
+    models = [
+        {
+            "run": run.name,
+            "folder": str(run.folder),
+            "model": run.results[-1]["model_fingerprint"],
+            "precision": run.results[-1]["precision"],
+            "version": run.results[-1]["version"],
+            "date": run.results[-1]["date"],
+        }
+        for run in runs
+        if run.results
+    ]
+    tasks = {
+        (row["task"], row["dataset_fingerprint"]): {
+            "task": row["task"],
+            "fingerprint": row["dataset_fingerprint"],
+        }
+        for run in runs
+        for row in run.results
+    }
+    return {"models": models, "tasks": list(tasks.values())}

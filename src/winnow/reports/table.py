@@ -1,0 +1,185 @@
+"""The headline: what each model reaches on each task, with its uncertainty, and whether two differ.
+
+The same rows make the table of the page and the table in the terminal.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from winnow.reports.runs import Run, read_runs
+from winnow.statistics import PairedDifference, paired_difference, wilson_interval
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+METRICS = {
+    ("zero-shot", "top1"): "top-1",
+    ("zero-shot", "top5"): "top-5",
+    ("retrieval", "image_to_text_recall@1"): "image → text R@1",
+    ("retrieval", "text_to_image_recall@1"): "text → image R@1",
+}
+"""What the headline shows, in order, of all that was measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One model's number; proportions are 0 to 1."""
+
+    value: float
+    standard_error: float
+    low: float
+    """End of the 95 % Wilson interval, as is `high`."""
+    high: float
+    times_chance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadlineRow:
+    """One metric of one task, over all runs."""
+
+    task: str
+    protocol: str
+    metric: str
+    label: str
+    """The metric for people."""
+    n: int
+    chance: float
+    runs: tuple[str, ...]
+    """Names, as are the next in order."""
+    cells: tuple[Cell | None, ...]
+    """None where a run was not measured."""
+    differences: tuple[PairedDifference | None, ...]
+    """Each run against the first, on the same samples; None for the first itself, and where the
+    samples are not the same."""
+
+
+def headline(runs: Sequence[Path]) -> list[HeadlineRow]:
+    """The headline rows of run folders, task by task in the order they were measured."""
+    return headline_of(read_runs(runs))
+
+
+def headline_of(runs: Sequence[Run]) -> list[HeadlineRow]:
+    """The headline rows of runs that are read already."""
+    tasks = list(dict.fromkeys(row["task"] for run in runs for row in run.results))
+    rows = [_row(runs, task, *which) for task in tasks for which in METRICS]
+    return [row for row in rows if row is not None]
+
+
+def render(rows: Sequence[HeadlineRow]) -> "Table":
+    """The headline for the terminal: percent ± standard error, times chance."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="accuracy and recall in %, ± standard error", title_justify="left")
+    table.add_column("task")
+    table.add_column("metric")
+    names = rows[0].runs if rows else ()
+    for name in names:
+        table.add_column(Text(name), justify="right")
+    table.add_column("chance", justify="right")
+    table.add_column("n", justify="right")
+    for name in names[1:]:
+        table.add_column(Text(f"{name} − {names[0]}"), justify="right")
+    for before, row in zip([None, *rows], rows, strict=False):
+        is_new = before is None or before.task != row.task
+        if is_new and before is not None:
+            table.add_section()
+        table.add_row(
+            Text(row.task if is_new else ""),
+            row.label,
+            *map(_cell_text, row.cells),
+            f"{100 * row.chance:.2f}",
+            f"{row.n:,}",
+            *map(_difference_text, row.differences[1:]),
+        )
+    return table
+
+
+def format_points(difference: float) -> str:
+    """A difference of proportions in percentage points, with its sign."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def format_p(p_value: float) -> str:
+    """A p-value for people."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def hits(run: Run, *, task: str, protocol: str, metric: str) -> dict[str, bool] | None:
+    """For every sample (key, or caption) whether the run has it right; None without predictions."""
+    table = run.predictions(task, protocol)
+    if table is None:
+        return None
+    names = table.column("key" if protocol == "zero-shot" else "query").to_pylist()
+    ranks = table.column("rank").to_pylist()
+    directions = [None] * len(names)
+    wanted, within = None, metric.removeprefix("top")
+    if protocol == "retrieval":
+        directions = table.column("direction").to_pylist()
+        wanted, _, within = metric.partition("_recall@")
+    rows = zip(names, ranks, directions, strict=True)
+    return {name: rank <= int(within) for name, rank, way in rows if way == wanted}
+
+
+def _row(runs: Sequence[Run], task: str, protocol: str, metric: str) -> HeadlineRow | None:
+    results = [run.result(task, protocol, metric) for run in runs]
+    measured = next((result for result in results if result is not None), None)
+    if measured is None:
+        return None
+    outcomes = [hits(run, task=task, protocol=protocol, metric=metric) for run in runs]
+    pairs = zip(results, outcomes, strict=True)
+    return HeadlineRow(
+        task=task,
+        protocol=protocol,
+        metric=metric,
+        label=METRICS[protocol, metric],
+        n=measured["n"],
+        chance=measured["chance"],
+        runs=tuple(run.name for run in runs),
+        cells=tuple(_cell(result) for result in results),
+        differences=tuple(
+            _difference((results[0], outcomes[0]), pair) if number else None
+            for number, pair in enumerate(pairs)
+        ),
+    )
+
+
+def _cell(result: dict[str, Any] | None) -> Cell | None:
+    if result is None:
+        return None
+    low, high = wilson_interval(result["value"], result["n"])
+    return Cell(
+        value=result["value"],
+        standard_error=result["standard_error"],
+        low=low,
+        high=high,
+        times_chance=result["value"] / result["chance"],
+    )
+
+
+_Outcome = tuple[dict[str, Any] | None, dict[str, bool] | None]
+
+
+def _difference(first: _Outcome, second: _Outcome) -> PairedDifference | None:
+    (first_result, first_hits), (second_result, second_hits) = first, second
+    if first_result is None or second_result is None or not first_hits or not second_hits:
+        return None
+    is_same = first_result["dataset_fingerprint"] == second_result["dataset_fingerprint"]
+    if not is_same or first_hits.keys() != second_hits.keys():
+        return None
+    return paired_difference(list(first_hits.values()), [second_hits[key] for key in first_hits])
+
+
+def _cell_text(cell: Cell | None) -> str:
+    if cell is None:
+        return "–"
+    error, times = 100 * cell.standard_error, cell.times_chance
+    return f"{100 * cell.value:.1f} ± {error:.1f} [dim]×{times:,.0f}[/dim]"
+
+
+def _difference_text(difference: PairedDifference | None) -> str:
+    if difference is None:
+        return "–"
+    return f"{format_points(difference.difference)}  [dim]{format_p(difference.p_value)}[/dim]"

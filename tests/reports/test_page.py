@@ -1,0 +1,164 @@
+from html.parser import HTMLParser
+
+import pytest
+from hostile import HOSTILE
+
+from winnow.curation.truth import Share, TruthComparison
+from winnow.reports.page import write_report
+
+VOID = {"meta", "img", "br", "link"}
+SELF_CLOSED = {"rect", "line", "path"}
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, all text, and the tags that were not closed."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.source = path.read_text()
+        self.tags, self.words, self.open = [], [], []
+        self.feed(self.source)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(" ".join(data.split()))
+
+    @property
+    def text(self):
+        return " ".join(word for word in self.words if word)
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def truth():
+    return TruthComparison(
+        recall={"filename": Share(count=2, of=2), HOSTILE: Share(count=0, of=1)},
+        precision={},
+        recall_overall=Share(count=2, of=3),
+        precision_overall=Share(count=2, of=3),
+        dropped={"caption-file-name": {"filename": 2}, "caption-repeated": {"sound": 1}},
+    )
+
+
+@pytest.fixture
+def whole(tmp_path, selection, runs, tasks, truth):
+    out = tmp_path / "pages" / "report.html"
+    options = {"title": "A title", "notes": [HOSTILE], "truth": truth}
+    assert write_report(out, selection=selection, runs=runs, tasks=tasks, **options) == out
+    return Page(out)
+
+
+def test_the_page_is_well_formed(whole):
+    assert whole.open == []
+    assert len(whole.of("section")) == 5
+    assert "missing" not in [attributes.get("class") for attributes in whole.of("p")]
+
+
+def test_the_page_loads_nothing(whole):
+    assert {"script", "link", "iframe", "object", "embed", "base"}.isdisjoint(dict(whole.tags))
+    loading = ("src", "href", "srcset", "action", "data", "poster", "xlink:href", "background")
+    for _, attributes in whole.tags:
+        for name in loading:
+            assert attributes.get(name, "data:").startswith("data:")
+    for forbidden in ("http://", "https://", "url(", "@import"):
+        assert forbidden not in whole.source
+    policies = [a["content"] for a in whole.of("meta") if "http-equiv" in a]
+    assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+
+
+def test_hostile_words_are_shown_and_never_run(whole):
+    # Caption, detail of a reason, class name, caption of a query, note, recipe, kind of noise.
+    assert whole.text.count("<script>alert(1)</script>") >= 7
+    assert "{{ 7 * 7 }}" in whole.text
+    assert not whole.of("script")
+    for _, attributes in whole.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+
+
+def test_the_numbers_of_every_stage_are_on_the_page(whole, runs):
+    assert "6 pairs seen in 1 shard" in whole.text
+    assert "kept, 33.3 %" in whole.text
+    assert "caption-file-name · 2 dropped" in whole.text
+    assert "These rules dropped nothing: caption-url." in whole.text
+    assert "truncated · 1 that cannot be read" in whole.text
+    assert "66.7 % was dropped (2 of 3)" in whole.text
+    assert "100.0 ± 0.0 · ×10" in whole.text
+    assert "objective.kind InfoNCE <script>" in whole.text
+    assert "batch_size 64 64" not in whole.text
+    assert "400 25,600" in whole.text  # steps and samples of the last whole row
+
+
+def test_pictures_are_inside(whole):
+    pictures = [a["src"] for a in whole.of("img")]
+    assert all(picture.startswith("data:image/webp;base64,") for picture in pictures)
+    # 5 readable pairs of the selection, 4 of the task, 5 by each of 2 runs for 2 captions.
+    assert len(pictures) == 5 + 4 + 2 * 2 * 5
+    assert len(whole.source) < 3_000_000
+
+
+def test_the_same_files_give_the_same_page(tmp_path, selection, runs, tasks, whole):
+    again = write_report(
+        tmp_path / "again.html", selection=selection, runs=runs, tasks=tasks, title="A title"
+    )
+    twice = write_report(
+        tmp_path / "twice.html", selection=selection, runs=runs, tasks=tasks, title="A title"
+    )
+    assert again.read_bytes() == twice.read_bytes()
+
+
+def test_with_nothing_at_all_the_page_says_what_is_missing(tmp_path):
+    page = Page(write_report(tmp_path / "p.html", selection=None, runs=[], tasks={}, title="t"))
+    assert [a.get("class") for a in page.of("p")].count("missing") == 5
+    assert "No selection was given" in page.text
+    assert "No run was evaluated" in page.text
+
+
+def test_missing_files_leave_their_part_out_and_say_so(tmp_path, selection, runs, tasks):
+    (runs[0] / "metrics.jsonl").unlink()
+    (runs[0] / "recipe.json").unlink()
+    (runs[0] / "evaluation" / "results.jsonl").unlink()
+    for file in (runs[0] / "evaluation" / "predictions").iterdir():
+        file.unlink()
+    (tmp_path / "shards" / "0.tar").unlink()
+    tasks["nowhere"] = tmp_path / "nowhere"
+    page = Page(
+        write_report(tmp_path / "p.html", selection=selection, runs=runs, tasks=tasks, title="t")
+    )
+    assert "a has no metrics.jsonl" in page.text
+    assert "No pictures are shown:" in page.text
+    assert "No examples of nowhere:" in page.text
+    assert "kept, 33.3 %" in page.text
+    assert "100.0" in page.text
+    assert page.open == []
+
+
+def test_a_selection_that_is_not_there_is_named(tmp_path):
+    folder = tmp_path / "selections" / "none"
+    page = Page(write_report(tmp_path / "p.html", selection=folder, runs=[], tasks={}, title="t"))
+    assert f"{folder} holds no selection" in page.text
+
+
+def test_a_huge_caption_does_not_make_a_huge_page(tmp_path, selection, runs):
+    import pyarrow.parquet as pq
+
+    path = selection.parent.parent / "ledger" / "00000.parquet"
+    table = pq.read_table(path)
+    index = table.schema.get_field_index("caption")
+    pq.write_table(
+        table.set_column(index, table.schema.field(index), [["x" * 1_000_000] * 6]), path
+    )
+    page = write_report(tmp_path / "p.html", selection=selection, runs=[], tasks={}, title="t")
+    assert page.stat().st_size < 100_000
