@@ -10,12 +10,16 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from winnow.config import write_json
+from winnow.config import as_dict, from_dict, write_json
+from winnow.data.columns import DETECT, Columns
+from winnow.data.ledger import Address
 from winnow.types import InputError
 
 KEPT_FILE = "kept.arrow"
@@ -32,6 +36,15 @@ KEPT_SCHEMA = pa.schema(
 )
 
 
+class KeptSample(NamedTuple):
+    """One row of a selection."""
+
+    shard: str
+    address: Address
+    uid: str
+    caption: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """The samples that were kept, in ledger order."""
@@ -45,9 +58,38 @@ class Selection:
     """int64 (shards,): how many rows of each shard were kept."""
     fingerprint: str
     """sha256 over uids and addresses: what a resumed run compares."""
+    columns: Columns = DETECT
+    """Where a parquet shard has its pictures, as `curate` was told."""
 
     def __len__(self) -> int:
         return self.table.num_rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker process opens the file again instead of being sent what is in it.
+        return type(self).open, (self.directory,)
+
+    def samples(self, rows: np.ndarray) -> list[KeptSample]:
+        """The samples of `rows` (int64), in their order."""
+        samples: list[KeptSample] = [None] * len(rows)  # type: ignore[list-item]
+        # Each chunk by itself: Arrow would join all chunks of a column to take rows from several.
+        chunks = np.searchsorted(self._chunk_starts, rows, side="right") - 1
+        for chunk in np.unique(chunks):
+            here = np.flatnonzero(chunks == chunk)
+            taken = self._chunks[chunk].take(pa.array(rows[here] - self._chunk_starts[chunk]))
+            for place, row in zip(here, taken.to_pylist(), strict=True):
+                address = Address(row["key"], row["offset"], row["size"])
+                shard = self.shards[row["shard"]]
+                samples[place] = KeptSample(shard, address, row["uid"], row["caption"])
+        return samples
+
+    @cached_property
+    def _chunks(self) -> list[pa.RecordBatch]:
+        return self.table.to_batches()
+
+    @cached_property
+    def _chunk_starts(self) -> np.ndarray:
+        lengths = [chunk.num_rows for chunk in self._chunks]
+        return np.cumsum([0, *lengths])[:-1]
 
     @classmethod
     def open(cls, directory: Path) -> "Selection":
@@ -65,10 +107,17 @@ class Selection:
             table=table,
             shard_counts=np.asarray(facts["shard_counts"], dtype=np.int64),
             fingerprint=facts["fingerprint"],
+            columns=from_dict(Columns, facts["columns"], where=str(directory / FACTS_FILE)),
         )
 
 
-def write_selection(directory: Path, shards: list[str], tables: Iterable[pa.Table]) -> None:
+def write_selection(
+    directory: Path,
+    shards: list[str],
+    tables: Iterable[pa.Table],
+    *,
+    columns: Columns = DETECT,
+) -> None:
     """Write one kept table per shard, in the order of `shards`, as the selection of `directory`.
 
     A table has the columns of KEPT_SCHEMA but `shard`. `selection.json` is written last: present
@@ -88,5 +137,10 @@ def write_selection(directory: Path, shards: list[str], tables: Iterable[pa.Tabl
                 digest.update(kept[column].to_numpy().tobytes())
             counts.append(table.num_rows)
     partial.replace(directory / KEPT_FILE)
-    facts = {"shards": shards, "shard_counts": counts, "fingerprint": digest.hexdigest()}
+    facts = {
+        "shards": shards,
+        "shard_counts": counts,
+        "fingerprint": digest.hexdigest(),
+        "columns": as_dict(columns),
+    }
     write_json(directory / FACTS_FILE, facts)

@@ -1,0 +1,216 @@
+import hashlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from data_makers import picture, sample_members, select_all, write_tar
+
+from winnow.data.augmentation import Augmentation
+from winnow.data.images import training_view
+from winnow.data.loader import Batch, image_random, load_batches
+from winnow.data.order import Order
+from winnow.data.selection import Selection
+from winnow.types import InputError
+
+CROPS = Augmentation(crop_area=(0.5, 1.0))
+
+
+def tokenize(captions: list[str]) -> torch.Tensor:
+    digests = [hashlib.sha256(caption.encode()).digest()[:8] for caption in captions]
+    return torch.tensor([list(digest) for digest in digests], dtype=torch.int32)
+
+
+@pytest.fixture(scope="module")
+def selection(tmp_path_factory) -> Selection:
+    directory = tmp_path_factory.mktemp("loader")
+    counts, shards = [17, 1, 30], []
+    for shard, count in enumerate(counts):
+        members = []
+        for n in range(count):
+            members += sample_members(f"{shard}-{n}", seed=100 * shard + n)
+        shards.append(write_tar(directory / f"{shard}.tar", members))
+    return select_all(shards, directory / "selection")
+
+
+def load(selection: Selection, **options) -> list[Batch]:
+    facts = {
+        "tokenize": tokenize,
+        "image_size": 16,
+        "augmentation": CROPS,
+        "workers": 0,
+        "batch_size": 10,
+        "first_step": 0,
+        "last_step": 12,
+    }
+    order = Order(shard_counts=selection.shard_counts, seed=3, run_length=8, window_runs=3)
+    return list(load_batches(selection, order, **facts | options))
+
+
+def same(one: list[Batch], other: list[Batch]) -> bool:
+    return len(one) == len(other) and all(
+        torch.equal(a, b)
+        for left, right in zip(one, other, strict=True)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def test_a_batch_is_the_pairs_of_its_positions(selection):
+    batches = load(selection)
+    order = Order(shard_counts=selection.shard_counts, seed=3, run_length=8, window_runs=3)
+    for step, batch in enumerate(batches):
+        positions = np.arange(10 * step, 10 * step + 10)
+        assert np.array_equal(batch.row_B.numpy(), order.rows(positions))
+        samples = selection.samples(batch.row_B.numpy())
+        assert torch.equal(batch.text_BT, tokenize([s.caption for s in samples]).long())
+        for place, sample in enumerate(samples):
+            start, size = sample.address.offset, sample.address.size
+            data = Path(sample.shard).read_bytes()[start : start + size]
+            epoch = int(positions[place]) // len(selection)
+            random = image_random(seed=3, epoch=epoch, uid=sample.uid)
+            expected = training_view(data, size=16, augmentation=CROPS, random=random)
+            assert np.array_equal(batch.image_BCHW[place].numpy(), expected)
+            assert int(batch.id_B[place]) % 2**64 == int(sample.uid[:16], 16)
+    kinds = [tensor.dtype for tensor in batches[0]]
+    assert kinds == [torch.uint8, torch.int64, torch.int64, torch.int64]
+    assert batches[0].image_BCHW.shape == (10, 3, 16, 16)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_stream_does_not_depend_on_the_workers(selection, workers):
+    assert same(load(selection, workers=workers), load(selection))
+
+
+@pytest.mark.parametrize("world_size", [2, 5])
+def test_the_ranks_together_see_what_one_process_sees(selection, world_size):
+    shares = [load(selection, rank=rank, world_size=world_size) for rank in range(world_size)]
+    joined = [
+        Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        for parts in zip(*shares, strict=True)
+    ]
+    assert same(joined, load(selection))
+
+
+@pytest.mark.parametrize("step", [1, 5, 11])
+def test_what_is_loaded_from_a_step_on_is_the_tail_of_the_whole(selection, step):
+    assert same(load(selection, first_step=step, workers=1), load(selection)[step:])
+
+
+def test_an_epoch_holds_every_row_once_and_the_next_has_other_views(selection):
+    size = len(selection)
+    first, second = load(selection, batch_size=size, last_step=2)
+    for batch in (first, second):
+        assert torch.equal(batch.row_B.sort().values, torch.arange(size))
+    one = first.image_BCHW[first.row_B.argsort()]
+    other = second.image_BCHW[second.row_B.argsort()]
+    assert (one != other).flatten(1).any(dim=1).float().mean() > 0.9
+
+
+def test_chance_is_keyed_by_seed_epoch_and_every_digit_of_the_uid():
+    keys = [(0, 0, "0" * 32), (1, 0, "0" * 32), (-1, 0, "0" * 32), (0, 1, "0" * 32)]
+    keys += [(0, 0, "0" * 31 + "1"), (0, 0, "1" + "0" * 31), (0, 0, "f" * 32)]
+    draws = {
+        tuple(image_random(seed=s, epoch=e, uid=u).integers(2**32, size=4)) for s, e, u in keys
+    }
+    assert len(draws) == len(keys)
+    again = image_random(seed=0, epoch=1, uid="0" * 32).integers(2**32, size=4)
+    assert tuple(again) in draws
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_picture_that_changed_since_the_ledger_names_shard_and_key(tmp_path, workers):
+    members = sample_members("good", seed=1) + sample_members("bad", seed=2)
+    shard = write_tar(tmp_path / "0.tar", members)
+    selection = select_all([shard], tmp_path / "selection")
+    damaged = bytearray(Path(shard).read_bytes())
+    (address,) = (s.address for s in selection.samples(np.arange(2)) if s.address.key == "bad")
+    damaged[address.offset : address.offset + address.size] = bytes(address.size)
+    Path(shard).write_bytes(damaged)
+    with pytest.raises(InputError, match=r"^\S+0\.tar: bad .*curate the shard again$"):
+        load(selection, batch_size=2, workers=workers)
+    Path(shard).unlink()
+    with pytest.raises(InputError, match=r"0\.tar cannot be read"):
+        load(selection, batch_size=2, workers=workers)
+
+
+def test_parquet_and_tables_are_loaded_as_tars_are(tmp_path):
+    images = [{"bytes": picture(n), "path": None} for n in range(8)]
+    columns = {"image": images, "text": [f"{n}" for n in range(8)]}
+    pq.write_table(pa.table(columns), tmp_path / "0.parquet", row_group_size=3)
+    for n in range(8):
+        (tmp_path / f"{n}.jpg").write_bytes(picture(n))
+    lines = "".join(f"{n}.jpg,{n}\n" for n in range(8))
+    (tmp_path / "t.csv").write_text("path,caption\n" + lines)
+    members = [
+        member
+        for n in range(8)
+        for member in ((f"{n}.jpg", picture(n)), (f"{n}.txt", str(n).encode()))
+    ]
+    shards = [
+        str(tmp_path / "0.parquet"),
+        str(tmp_path / "t.csv"),
+        write_tar(tmp_path / "0.tar", members),
+    ]
+    loaded = [
+        load(select_all([shard], tmp_path / f"selection {n}"), batch_size=8, last_step=2)
+        for n, shard in enumerate(shards)
+    ]
+    assert same(loaded[0], loaded[1]) and same(loaded[1], loaded[2])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+def test_few_shards_are_open_at_once_and_none_afterwards(tmp_path):
+    shards = [
+        write_tar(tmp_path / f"{n:02d}.tar", sample_members(str(n), seed=n)) for n in range(40)
+    ]
+    selection = select_all(shards, tmp_path / "selection")
+    open_files = []
+
+    def count_open_files(captions: list[str]) -> torch.Tensor:
+        open_files.append(len(list(Path("/proc/self/fd").iterdir())))
+        return tokenize(captions)
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    batches = load(selection, batch_size=40, last_step=2, tokenize=count_open_files)
+    assert sorted(batches[1].row_B.tolist()) == list(range(40))
+    assert before < max(open_files) <= before + 16
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_workers_leave_interrupts_to_the_main_process(selection):
+    order = Order(shard_counts=selection.shard_counts, seed=3)
+    batches = load_batches(
+        selection,
+        order,
+        tokenize=interrupt_own_process,
+        image_size=16,
+        augmentation=CROPS,
+        workers=1,
+        batch_size=4,
+        first_step=0,
+        last_step=3,
+    )
+    assert len(list(batches)) == 3
+
+
+def interrupt_own_process(captions: list[str]) -> torch.Tensor:
+    os.kill(os.getpid(), signal.SIGINT)
+    return tokenize(captions)
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused(selection):
+    with pytest.raises(InputError, match="10 cannot be shared by 3"):
+        load(selection, world_size=3)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loading_draws_nothing_from_torchs_own_chance(selection, workers):
+    """A resumed run starts its workers once more, and its dropout must not notice."""
+    before = torch.get_rng_state()
+    load(selection, workers=workers, last_step=1)
+    assert torch.equal(torch.get_rng_state(), before)
