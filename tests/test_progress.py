@@ -22,3 +22,9 @@ def test_units_done_before_are_not_credited_to_this_session(capsys):
 def test_what_stops_the_work_passes_through():
     with pytest.raises(KeyError), track("reading", total=3, unit="pictures"):
         raise KeyError("stop")
+
+
+def test_nothing_to_do_is_not_worth_a_line(capsys):
+    with track("reading", total=4, unit="pictures", done=4):
+        pass
+    assert capsys.readouterr().err == ""

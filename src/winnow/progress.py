@@ -19,9 +19,15 @@ _LINE_EVERY_SECONDS = 10.0
 
 @contextmanager
 def track(what: str, *, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
-    """Show the progress of `what` towards `total` units, `done` of which were done before."""
+    """Show the progress of `what` towards `total` units, `done` of which were done before.
+
+    Nothing is shown where there is nothing to do.
+    """
     console = Console(file=sys.stderr)
     meter = _Meter(total=total, unit=unit, done=done)
+    if done >= total:
+        yield lambda count=1, note="": None
+        return
     if not console.is_terminal:
         yield from _lines(console, what, meter)
         return

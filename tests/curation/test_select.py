@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +20,7 @@ from winnow.curation.summary import Summary
 from winnow.curation.verdicts import VERDICT_SCHEMA
 from winnow.data.ledger import Address
 from winnow.data.selection import Selection
-from winnow.data.sources import open_reader, open_source
+from winnow.data.sources import Columns, open_reader, open_source
 from winnow.types import InputError
 
 
@@ -200,3 +201,15 @@ def test_shard_without_samples_is_selected_too(shards, tmp_path):
     summary = select(tmp_path / "out", basic(), name="basic")
     assert (summary.seen, summary.kept) == (21, 3)
     assert len(summary.shards) == 4
+
+
+def test_columns_that_were_told_reach_whoever_reads_the_selection(tmp_path):
+    pictures = {"front": [picture(1)], "back": [picture(2)], "says": ["a red apple"]}
+    pq.write_table(pa.table(pictures), tmp_path / "0.parquet")
+    told = Columns(image="back", caption="says")
+    annotate(open_source(str(tmp_path), columns=told), tmp_path / "curated", workers=1)
+    select(tmp_path / "curated", none(), name="none")
+    selection = Selection.open(tmp_path / "curated" / "selections" / "none")
+    (sample,) = selection.samples(np.array([0]))
+    with open_reader(sample.shard, columns=selection.columns) as reader:
+        assert reader.read(sample.address) == picture(2)

@@ -113,7 +113,12 @@ def _plan(source: Source, directory: Path) -> list[_Unit]:
             directory=directory,
             number=number,
             identity=ShardStats(
-                shard=shard, bytes=size, modified=modified, annotation=annotation, rows=0
+                shard=shard,
+                bytes=size,
+                modified=modified,
+                annotation=annotation,
+                columns=source.columns,
+                rows=0,
             ),
         )
         for number, (shard, (size, modified)) in enumerate(zip(source.shards, stamps, strict=True))

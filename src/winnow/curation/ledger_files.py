@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from winnow.config import write_json
+from winnow.config import as_dict, from_dict, write_json
+from winnow.data.columns import DETECT, Columns
 from winnow.types import InputError
 
 PLACE = "place"
@@ -43,6 +44,8 @@ class ShardStats:
     """Its time of modification, or its entity tag, as the file system gives it."""
     annotation: str
     """Fingerprint of what computed the rows; another one makes the rows stale."""
+    columns: Columns = DETECT
+    """Where the shard was said to have its pictures and captions."""
     rows: int
     errors: dict[str, int] = field(default_factory=dict)
     """Unreadable rows by error code."""
@@ -77,6 +80,11 @@ class Ledger:
     def shards(self) -> list[str]:
         """Path or URL of every shard, in ledger order."""
         return [stats.shard for stats in self.stats]
+
+    @property
+    def columns(self) -> Columns:
+        """What every shard was read with: other columns would have made its rows stale."""
+        return self.stats[0].columns
 
     @property
     def fingerprint(self) -> str:
@@ -123,12 +131,12 @@ def read_stats(directory: Path, number: int) -> ShardStats | None:
         return None
     values = json.loads(path.read_text())
     known = {part.name for part in fields(ShardStats)}
-    return ShardStats(**values) if values.keys() == known else None
+    return from_dict(ShardStats, values, where=str(path)) if values.keys() == known else None
 
 
 def write_stats(directory: Path, number: int, stats: ShardStats) -> None:
     """Declare shard `number` done."""
-    write_json(_stats_path(directory, number), asdict(stats))
+    write_json(_stats_path(directory, number), as_dict(stats))
 
 
 def forget(directory: Path, number: int) -> None:
