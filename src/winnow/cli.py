@@ -1,0 +1,149 @@
+"""The command line: one short function per verb, and nothing heavy until a verb asks for it."""
+
+import importlib.metadata
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from winnow.types import InputError, Interrupted
+
+Options = TypeVar("Options")
+
+
+def main() -> None:
+    """The `winnow` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out one command; its exit status: 0, 2 for bad input, 128 + signal for a stop."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if arguments[0] == "--version":
+        print(f"winnow {importlib.metadata.version('winnow-clip')}")
+        return 0
+    verb = VERBS.get(arguments[0])
+    if verb is None:
+        return _complain(f"there is no command {arguments[0]!r}; there are {', '.join(VERBS)}", 2)
+    try:
+        verb(arguments[1:])
+    except InputError as error:
+        return _complain(str(error), 2)
+    except Interrupted as stop:
+        return _complain(str(stop), 128 + stop.signal_number)
+    except KeyboardInterrupt:
+        return _complain("interrupted; the same command goes on where it was", 130)
+    return 0
+
+
+def demo(arguments: list[str]) -> None:
+    """Curate, train two models, evaluate and report on packaged real pictures, in minutes."""
+    from rich.console import Console
+
+    from winnow.recipes.demo import Demo, run_demo
+
+    run_demo(_options(Demo, arguments, "demo"), say=Console().print)
+
+
+def curate(arguments: list[str]) -> None:
+    """Annotate shards and select the pairs worth keeping, with a reason for every drop."""
+    from rich.console import Console
+
+    from winnow.recipes.data import Curate, curate, funnel
+
+    options = _options(Curate, arguments, "curate")
+    curated = curate(
+        list(options.shards),
+        options.out,
+        rules=options.rules,
+        columns=options.columns,
+        workers=options.workers,
+    )
+    Console().print(funnel(curated.summary), f"selection: {curated.directory}", sep="\n")
+
+
+def train(arguments: list[str]) -> None:
+    """Train a recipe on a selection or on raw shards; run again, it goes on where it was."""
+    from winnow.recipes import RECIPES
+    from winnow.recipes.data import open_selection
+    from winnow.recipes.train import Train
+    from winnow.training.run import train
+
+    name = arguments[0] if arguments else "--help"
+    if name not in RECIPES:
+        print(
+            f"usage: winnow train {{{','.join(RECIPES)}}} --data DIR --out RUN [--FIELD VALUE ...]"
+        )
+        if name not in ("-h", "--help"):
+            raise InputError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
+        return
+    default = Train.of(RECIPES[name]())
+    options = _options(Train, arguments[1:], f"train {name}", default=default)
+    selection = open_selection(options.data, index=options.out / "index")
+    print(f"model: {train(options.recipe, selection, options.out)}")
+
+
+def evaluate(arguments: list[str]) -> None:
+    """Zero-shot accuracy and retrieval of a run or an open_clip model on evaluation sets."""
+    from rich.console import Console
+
+    from winnow.recipes.evaluate import Evaluate, run_evaluate
+
+    run_evaluate(_options(Evaluate, arguments, "evaluate"), say=Console().print)
+
+
+def report(arguments: list[str]) -> None:
+    """One self-contained html page of a curation and its runs."""
+    from winnow.recipes.report import Report, run_report
+
+    print(f"report: {run_report(_options(Report, arguments, 'report'))}")
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    "demo": demo,
+    "curate": curate,
+    "train": train,
+    "evaluate": evaluate,
+    "report": report,
+}
+
+
+def _overview() -> str:
+    verbs = [f"  {name:<10}{_first_line(verb)}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: winnow COMMAND ...",
+            "",
+            "Train better CLIP models from noisy image-text data.",
+            "",
+            *verbs,
+            "",
+            "`winnow COMMAND --help` says what a command takes.",
+        ]
+    )
+
+
+def _first_line(described: Callable[..., object]) -> str:
+    return (described.__doc__ or "").partition("\n")[0]
+
+
+def _options(
+    kind: type[Options], arguments: list[str], command: str, *, default: Any = None
+) -> Options:
+    import tyro
+
+    return tyro.cli(
+        kind,
+        args=arguments,
+        prog=f"winnow {command}",
+        default=default,
+        # A rule or a tower is chosen by name (`objective:hard-negative-nce`), and the fields of
+        # the one in force can be set wherever they stand.
+        config=(tyro.conf.CascadeSubcommandArgs,),
+    )
+
+
+def _complain(sentence: str, status: int) -> int:
+    print(f"winnow: {sentence}", file=sys.stderr)
+    return status

@@ -1,0 +1,85 @@
+"""What `winnow evaluate` takes and does: a model on evaluation sets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from winnow.data.packaged import build, default_directory
+from winnow.evaluation.evaluate import Evaluation, evaluate
+from winnow.evaluation.results import Result
+from winnow.models.encoder import load_encoder
+from winnow.types import InputError
+
+PACKAGED = "packaged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Zero-shot accuracy and retrieval of a model on evaluation sets."""
+
+    model: tyro.conf.Positional[str]
+    """The folder of a run, local-dir:PATH, or an open_clip model as NAME:WEIGHTS."""
+    tasks: tuple[str, ...] = (PACKAGED,)
+    """Folders in the clip-benchmark webdataset layout; `packaged` stands for the emoji vendors."""
+    out: Path | None = None
+    """Where results.jsonl and the predictions go. Default: evaluation/ in the folder of the run."""
+    batch_size: int = 256
+    """Pictures embedded at once."""
+
+
+def run_evaluate(options: Evaluate, *, say: Callable[[object], None]) -> None:
+    """Evaluate and say what came out."""
+    done = evaluate_model(
+        options.model,
+        named_tasks(options.tasks),
+        out=options.out or _default_out(options.model),
+        batch_size=options.batch_size,
+    )
+    say(results_table(done.results))
+    for skipped in done.skipped:
+        say(f"skipped {skipped.task}: {skipped.why}")
+
+
+def evaluate_model(
+    model: str, tasks: dict[str, Path], *, out: Path, batch_size: int = 256
+) -> Evaluation:
+    """Evaluate a model by name; embeddings are kept under `out` and used again."""
+    return evaluate(
+        load_encoder(model), tasks, out, cache=out / "embeddings", batch_size=batch_size
+    )
+
+
+def named_tasks(tasks: tuple[str, ...]) -> dict[str, Path]:
+    """Tasks by name: the name of their folder, or of the packaged set."""
+    found: dict[str, Path] = {}
+    for task in tasks:
+        several = (
+            build(default_directory()).tasks if task == PACKAGED else {Path(task).name: Path(task)}
+        )
+        twice = found.keys() & several.keys()
+        if twice:
+            raise InputError(f"two tasks are called {twice.pop()!r}: rename one of their folders")
+        found |= several
+    return found
+
+
+def results_table(results: tuple[Result, ...]) -> object:
+    """Every number with its standard error, n and chance, for the terminal."""
+    from rich.table import Table
+
+    table = Table("task", "protocol", "metric", title="results in %", title_justify="left")
+    for name in ("value", "± standard error", "chance", "n"):
+        table.add_column(name, justify="right")
+    for result in results:
+        numbers = (result.value, result.standard_error, result.chance)
+        percent = [f"{100 * number:.2f}" for number in numbers]
+        table.add_row(result.task, result.protocol, result.metric, *percent, f"{result.n:,}")
+    return table
+
+
+def _default_out(model: str) -> Path:
+    if not (Path(model) / "recipe.json").is_file():
+        raise InputError(f"{model} is not the folder of a run: say with --out where results go")
+    return Path(model) / "evaluation"

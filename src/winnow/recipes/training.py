@@ -1,0 +1,54 @@
+"""The training recipes.
+
+`clip`, `psd` and `hn_nce` are one ViT-B/32 run that differs in its objective alone, so that any
+difference is the objective's. `tiny` trains on a laptop; its constants are measured
+(docs/log.md, 2026-11-22).
+"""
+
+from dataclasses import replace
+
+from winnow.data.images import Augmentation
+from winnow.models import CustomTowers, NamedTowers
+from winnow.objectives import HardNegativeNCE, InfoNCE, ProgressiveSelfDistillation
+from winnow.training.optimizer import OptimizerConfig
+from winnow.training.recipe import Recipe, Runtime
+
+
+def tiny() -> Recipe:
+    """Towers of a few million parameters on small pictures: minutes on two CPU cores."""
+    return Recipe(
+        objective=InfoNCE(),
+        model=CustomTowers(),
+        optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.1, warmup_steps=50),
+        batch_size=256,
+        steps=400,
+        runtime=Runtime(workers=1, checkpoint_every=50),
+    )
+
+
+def clip() -> Recipe:
+    """CLIP (Radford et al. 2021) with ViT-B/32 at a batch of 1,024.
+
+    The constants are those that open_clip's users train CC3M to CC12M with: AdamW, peak 5e-4,
+    decay 0.2, 10,000 steps of warm-up shortened to 2,000 for the shorter run.
+    """
+    return Recipe(
+        objective=InfoNCE(),
+        model=NamedTowers(name="ViT-B-32"),
+        optimizer=OptimizerConfig(learning_rate=5e-4, weight_decay=0.2, warmup_steps=2000),
+        augmentation=Augmentation(),
+        batch_size=1024,
+        steps=90_000,
+        precision="bf16",
+        runtime=Runtime(workers=8, log_every=50, checkpoint_every=1000),
+    )
+
+
+def psd() -> Recipe:
+    """`clip` with progressive self-distillation (Andonian et al. 2022)."""
+    return replace(clip(), objective=ProgressiveSelfDistillation())
+
+
+def hn_nce() -> Recipe:
+    """`clip` with hard negatives (Radenovic et al. 2023)."""
+    return replace(clip(), objective=HardNegativeNCE())
