@@ -5,6 +5,7 @@ The same rows make the table of the page and the table in the terminal.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 METRICS = {
     ("zero-shot", "top1"): "top-1",
     ("zero-shot", "top5"): "top-5",
-    ("retrieval", "image_to_text_recall@1"): "image → text R@1",
-    ("retrieval", "text_to_image_recall@1"): "text → image R@1",
+    ("retrieval", "image_to_text_recall@1"): "I→T R@1",
+    ("retrieval", "text_to_image_recall@1"): "T→I R@1",
 }
 """What the headline shows, in order, of all that was measured."""
 
@@ -68,32 +69,31 @@ def headline_of(runs: Sequence[Run]) -> list[HeadlineRow]:
 
 
 def render(rows: Sequence[HeadlineRow]) -> "Table":
-    """The headline for the terminal: percent ± standard error, times chance."""
+    """The headline for the terminal, 80 columns wide for two runs: percent ± standard error."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="accuracy and recall in %, ± standard error", title_justify="left")
-    table.add_column("task")
-    table.add_column("metric")
+    table = Table(title="accuracy and recall, %", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("", no_wrap=True, min_width=17)
     names = rows[0].runs if rows else ()
     for name in names:
         table.add_column(Text(name), justify="right")
-    table.add_column("chance", justify="right")
-    table.add_column("n", justify="right")
+    for name in ("chance", "n"):
+        table.add_column(name, justify="right")
     for name in names[1:]:
-        table.add_column(Text(f"{name} − {names[0]}"), justify="right")
-    for before, row in zip([None, *rows], rows, strict=False):
-        is_new = before is None or before.task != row.task
-        if is_new and before is not None:
-            table.add_section()
-        table.add_row(
-            Text(row.task if is_new else ""),
-            row.label,
-            *map(_cell_text, row.cells),
-            f"{100 * row.chance:.2f}",
-            f"{row.n:,}",
-            *map(_difference_text, row.differences[1:]),
-        )
+        header = "difference" if len(names) == 2 else f"{name} − {names[0]}"
+        table.add_column(Text(header), justify="right")
+    for task, of_task in groupby(rows, key=lambda row: row.task):
+        table.add_row(Text(task, style="bold"))
+        for row in of_task:
+            table.add_row(
+                f" {row.label}",
+                *map(_cell_text, row.cells),
+                f"{100 * row.chance:.2f}",
+                f"{row.n:,}",
+                *map(_difference_text, row.differences[1:]),
+            )
     return table
 
 
@@ -175,11 +175,10 @@ def _difference(first: _Outcome, second: _Outcome) -> PairedDifference | None:
 def _cell_text(cell: Cell | None) -> str:
     if cell is None:
         return "–"
-    error, times = 100 * cell.standard_error, cell.times_chance
-    return f"{100 * cell.value:.1f} ± {error:.1f} [dim]×{times:,.0f}[/dim]"
+    return f"{100 * cell.value:.1f} [dim]± {100 * cell.standard_error:.1f}[/dim]"
 
 
 def _difference_text(difference: PairedDifference | None) -> str:
     if difference is None:
         return "–"
-    return f"{format_points(difference.difference)}  [dim]{format_p(difference.p_value)}[/dim]"
+    return f"{format_points(difference.difference)} [dim]{format_p(difference.p_value)}[/dim]"
