@@ -5,6 +5,7 @@ itself reads, so what is trained here loads there.
 """
 
 import difflib
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -119,11 +120,16 @@ class CustomTowers:
     """The image tower."""
     text: TextTransformer = field(default_factory=TextTransformer)
     """The text tower."""
+    initial_scale: float = 1 / 0.07
+    """exp(logit_scale) before the first step, above 0; CLIP's is 1/0.07 (section 2.5)."""
 
     def open_clip_config(self) -> dict[str, Any]:
         """open_clip's configuration."""
+        if self.initial_scale <= 0:
+            raise InputError(f"CustomTowers: initial_scale {self.initial_scale} must be above 0")
         return {
             "embed_dim": self.embed_dim,
+            "init_logit_scale": math.log(self.initial_scale),
             "vision_cfg": self.image.open_clip_config(),
             "text_cfg": self.text.open_clip_config(),
         }

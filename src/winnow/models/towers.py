@@ -46,6 +46,8 @@ class Towers(nn.Module):
         kind = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
         # FSDP shards no 0-dim parameter; the export makes it a scalar again.
         self.clip = kind(**self.config, nonscalar_logit_scale=True)
+        # Convolutions run twice as fast on it or better, on CPUs and on tensor cores.
+        self.clip.visual.to(memory_format=torch.channels_last)
         if custom_text:
             self.config["custom_text"] = True
         self.image_normalizer = ImageNormalizer(OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
@@ -103,7 +105,8 @@ class ImageNormalizer(nn.Module):
         self.register_buffer("width", torch.tensor(std).view(shape) * 255, persistent=False)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        """(pixel / 255 - mean) / std, float32."""
+        """(pixel / 255 - mean) / std, float32, channels last in memory."""
+        image_BCHW = image_BCHW.contiguous(memory_format=torch.channels_last)
         return (image_BCHW.to(self.shift.dtype) - self.shift) / self.width
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from winnow.curation.truth import against_truth
-from winnow.data.packaged import Packaged, build, default_directory
+from winnow.data.packaged import Packaged
 from winnow.data.selection import Selection
 from winnow.objectives import ProgressiveSelfDistillation
 from winnow.recipes.data import curate, funnel, planted_table
 from winnow.recipes.evaluate import evaluate_model
+from winnow.recipes.packaged import packaged_data
 from winnow.recipes.training import tiny
 from winnow.reports.page import write_report
 from winnow.reports.table import headline, render
@@ -43,7 +44,7 @@ class Demo:
 def run_demo(options: Demo, *, say: Say) -> Path:
     """The demo; the path of the page."""
     say("[bold]1/4 data[/]: emoji and icons of several vendors, from installed packages")
-    packaged = build(default_directory())
+    packaged = packaged_data()
     say("[bold]2/4 curation[/]: a reason for every drop")
     curated = options.out / "curated"
     raw = curate(str(packaged.train), curated, rules="none")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import tyro
 
-from winnow.data.packaged import build, default_directory
 from winnow.evaluation.evaluate import Evaluation, evaluate
 from winnow.evaluation.results import Result
 from winnow.models.encoder import load_encoder
+from winnow.recipes.packaged import packaged_data
 from winnow.types import InputError
 
 PACKAGED = "packaged"
@@ -55,9 +55,7 @@ def named_tasks(tasks: tuple[str, ...]) -> dict[str, Path]:
     """Tasks by name: the name of their folder, or of the packaged set."""
     found: dict[str, Path] = {}
     for task in tasks:
-        several = (
-            build(default_directory()).tasks if task == PACKAGED else {Path(task).name: Path(task)}
-        )
+        several = packaged_data().tasks if task == PACKAGED else {Path(task).name: Path(task)}
         twice = found.keys() & several.keys()
         if twice:
             raise InputError(f"two tasks are called {twice.pop()!r}: rename one of their folders")

@@ -1,0 +1,74 @@
+"""The demo end to end, on a small build of the packaged pictures and a step or two of training."""
+
+import json
+
+import pytest
+
+from winnow.data.packaged import PackagedConfig, build
+from winnow.recipes import demo as demo_module
+from winnow.recipes.demo import TWO_CHANGES, Demo, run_demo
+from winnow.types import InputError
+
+SMALL = PackagedConfig(side=32, max_concepts=40, max_icons=0)
+
+
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("packaged") / "small", config=SMALL, processes=1)
+
+
+@pytest.fixture
+def said(packaged, monkeypatch):
+    """The demo on the small build; what it says is collected as text."""
+    monkeypatch.setattr(demo_module, "packaged_data", lambda: packaged)
+    return []
+
+
+def run(said, out, **options):
+    def say(*things, sep=" "):
+        said.append(sep.join(str(thing) for thing in things))
+
+    return run_demo(Demo(out=out, steps=2, **options), say=say)
+
+
+def test_the_demo_ends_with_two_comparable_models_and_a_page(said, packaged, tmp_path):
+    page = run(said, tmp_path / "demo")
+    assert said[-1] == f"report: {page}"
+    assert any(TWO_CHANGES in text for text in said)
+    recipes = [
+        json.loads((tmp_path / "demo" / name / "recipe.json").read_text())
+        for name in ("clip-raw", "psd-curated")
+    ]
+    different = {key for key in recipes[0] if recipes[0][key] != recipes[1][key]}
+    assert different == {"objective"}
+    raw, kept = (
+        json.loads((tmp_path / "demo" / name / "data.json").read_text())["pairs"]
+        for name in ("clip-raw", "psd-curated")
+    )
+    assert 0 < kept < raw
+    text = page.read_text()
+    assert all(task in text for task in packaged.tasks)
+
+
+def test_an_interrupted_demo_goes_on_where_it_was(said, tmp_path, monkeypatch):
+    honest, calls = demo_module.evaluate_model, []
+
+    def interrupted(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return honest(*arguments, **options)
+
+    monkeypatch.setattr(demo_module, "evaluate_model", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(said, tmp_path / "demo")
+    metrics = tmp_path / "demo" / "psd-curated" / "metrics.jsonl"
+    before = metrics.read_bytes()
+    assert run(said, tmp_path / "demo").is_file()
+    assert metrics.read_bytes() == before
+
+
+def test_another_seed_in_the_same_folder_is_refused(said, tmp_path):
+    run(said, tmp_path / "demo")
+    with pytest.raises(InputError, match="seed: 0 -> 1"):
+        run(said, tmp_path / "demo", seed=1)
