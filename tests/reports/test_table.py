@@ -64,7 +64,7 @@ def test_the_terminal_shows_the_same_numbers(runs):
     for cell in rows[0].cells:
         assert f"{100 * cell.value:.1f} ± {100 * cell.standard_error:.1f}" in text
     assert text.count("pixels") == 1
-    assert "difference" in text
+    assert "change (p)" in text
 
 
 def test_no_runs_give_an_empty_table():

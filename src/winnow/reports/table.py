@@ -82,7 +82,7 @@ def render(rows: Sequence[HeadlineRow]) -> "Table":
     for name in ("chance", "n"):
         table.add_column(name, justify="right")
     for name in names[1:]:
-        header = "difference" if len(names) == 2 else f"{name} − {names[0]}"
+        header = "change (p)" if len(names) == 2 else f"{name} − {names[0]} (p)"
         table.add_column(Text(header), justify="right")
     for task, of_task in groupby(rows, key=lambda row: row.task):
         table.add_row(Text(task, style="bold"))
@@ -181,4 +181,5 @@ def _cell_text(cell: Cell | None) -> str:
 def _difference_text(difference: PairedDifference | None) -> str:
     if difference is None:
         return "–"
-    return f"{format_points(difference.difference)} [dim]{format_p(difference.p_value)}[/dim]"
+    p_value = "<.001" if difference.p_value < 0.001 else f"{difference.p_value:.3f}"
+    return f"{format_points(difference.difference)} [dim]({p_value})[/dim]"
