@@ -77,7 +77,8 @@ class _Run:
                 report, learning_rate = self._step(batch, done - 1)
                 clock.step_done()
                 if done % runtime.log_every == 0 or done == steps:
-                    row = report.row() | {"learning_rate": learning_rate} | clock.lap()
+                    seen = {"samples": done * self.recipe.batch_size}
+                    row = seen | report.row() | {"learning_rate": learning_rate} | clock.lap()
                     metrics.append(done, row)
                     note = progress_note(row)
                 advance(1, note)
