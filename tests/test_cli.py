@@ -68,7 +68,7 @@ def test_curate_train_evaluate_report_from_the_command_line(
     assert cli.run(["curate", str(shards), "--out", str(curated), "--workers", "1"]) == 0
     assert "= kept" in capsys.readouterr().out
     overrides = ["--steps", "2", "--batch-size", "4", "--runtime.workers", "0"]
-    towers = ["--model.image.image-size", "16", "--model.image.layers", "1"]
+    towers = ["--model.image.image-size", "32", "--model.text.layers", "1"]
     rule = ["objective:progressive-self-distillation", "--objective.final-share", "0.4"]
     data = ["--data", str(curated), "--out", str(run)]
     assert cli.run(["train", "tiny", *data, *overrides, *towers, *rule]) == 0

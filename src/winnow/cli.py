@@ -30,6 +30,8 @@ def run(arguments: list[str]) -> int:
         verb(arguments[1:])
     except InputError as error:
         return _complain(str(error), 2)
+    except OSError as error:
+        return _complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 2)
     except Interrupted as stop:
         return _complain(str(stop), 128 + stop.signal_number)
     except KeyboardInterrupt:
@@ -43,7 +45,8 @@ def demo(arguments: list[str]) -> None:
 
     from winnow.recipes.demo import Demo, run_demo
 
-    run_demo(_options(Demo, arguments, "demo"), say=Console().print)
+    page = run_demo(_options(Demo, arguments, "demo"), say=Console(soft_wrap=True).print)
+    print(f"report: {page}")
 
 
 def curate(arguments: list[str]) -> None:
@@ -60,7 +63,8 @@ def curate(arguments: list[str]) -> None:
         columns=options.columns,
         workers=options.workers,
     )
-    Console().print(funnel(curated.summary), f"selection: {curated.directory}", sep="\n")
+    Console().print(funnel(curated.summary))
+    print(f"selection: {curated.directory}")
 
 
 def train(arguments: list[str]) -> None:
@@ -90,7 +94,7 @@ def evaluate(arguments: list[str]) -> None:
 
     from winnow.recipes.evaluate import Evaluate, run_evaluate
 
-    run_evaluate(_options(Evaluate, arguments, "evaluate"), say=Console().print)
+    run_evaluate(_options(Evaluate, arguments, "evaluate"), say=Console(soft_wrap=True).print)
 
 
 def report(arguments: list[str]) -> None:

@@ -31,11 +31,13 @@ def as_dict(config: Any) -> dict[str, Any]:
     return _converter(type(config)).unstructure(config)
 
 
-def from_dict(kind: type[Config], values: dict[str, Any], *, where: str) -> Config:
+def from_dict(kind: type[Config], values: Any, *, where: str) -> Config:
     """The configuration of class `kind` held by `values`; `where` names their origin in errors.
 
     Raises InputError for a missing, unknown or ill-typed field.
     """
+    if not isinstance(values, dict):
+        raise InputError(f"{where} does not describe a {kind.__name__}: it is no json object")
     try:
         return _converter(kind).structure(values, kind)
     except BaseValidationError as error:
@@ -45,11 +47,18 @@ def from_dict(kind: type[Config], values: dict[str, Any], *, where: str) -> Conf
 
 def load(kind: type[Config], path: Path) -> Config:
     """The configuration of class `kind` in the json file at `path`."""
+    return from_dict(kind, read_json(path), where=str(path))
+
+
+def read_json(path: Path) -> Any:
+    """What is in the json file at `path`. Raises InputError where it is missing or damaged."""
     try:
-        values = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} cannot be read as json: {error}") from error
-    return from_dict(kind, values, where=str(path))
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read as json: {error}; restore it, or delete it and run again the "
+            "command that writes it"
+        ) from error
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -188,3 +188,43 @@ def test_cut_shard_keeps_what_could_be_read_and_says_where_it_ends(shards, tmp_p
     errors = pq.read_table(tmp_path / "out" / "ledger" / "00002.parquet")["error"].to_pylist()
     assert errors[:3] == [None, None, None]
     assert Counter(error and error.partition(":")[0] for error in errors)["broken shard"] == 1
+
+
+@pytest.mark.parametrize("file", ["00001.json", "00001.parquet", "shards.json"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "missing"])
+def test_damaged_ledger_is_mended_by_annotating_again(shards, tmp_path, file, damage):
+    source, out = open_source(str(shards)), tmp_path / "out"
+    annotate(source, out, workers=1)
+    before, path = ledger_bytes(out), out / "ledger" / file
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
+    result = annotate(source, out, workers=1)
+    assert result.shards_read == (0 if file == "shards.json" else 1)
+    assert ledger_bytes(out) == before
+
+
+def test_rows_of_another_number_than_the_stats_say_are_done_again(shards, tmp_path):
+    source, out = open_source(str(shards)), tmp_path / "out"
+    annotate(source, out, workers=1)
+    before, path = ledger_bytes(out), out / "ledger" / "00001.parquet"
+    pq.write_table(pq.read_table(path).slice(1), path)
+    assert annotate(source, out, workers=1).shards_read == 1
+    assert ledger_bytes(out) == before
+
+
+@pytest.mark.parametrize("out", ["elsewhere", "table", "table/curated"])
+def test_table_is_done_again_when_a_picture_beside_it_changes_or_appears(tmp_path, out):
+    folder, out = tmp_path / "table", tmp_path / out
+    (folder / "pictures").mkdir(parents=True)
+    (folder / "pictures" / "0.png").write_bytes(picture(0))
+    (folder / "pairs.csv").write_text("path,caption\npictures/0.png,one\npictures/1.png,two\n")
+    source = open_source(str(folder / "pairs.csv"))
+    assert annotate(source, out, workers=1).errors == {"missing picture": 1}
+    assert annotate(source, out, workers=1).shards_read == 0
+    (folder / "pictures" / "1.png").write_bytes(picture(1))
+    assert annotate(source, out, workers=1).errors == {}
+    (folder / "pictures" / "0.png").write_bytes(b"no picture")
+    assert annotate(source, out, workers=1).errors == {"unknown picture format": 1}
+    assert annotate(source, out, workers=1).shards_read == 0

@@ -213,3 +213,12 @@ def test_columns_that_were_told_reach_whoever_reads_the_selection(tmp_path):
     (sample,) = selection.samples(np.array([0]))
     with open_reader(sample.shard, columns=selection.columns) as reader:
         assert reader.read(sample.address) == picture(2)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"seen": '])
+def test_damaged_account_is_named(ledger, content):
+    select(ledger, none(), name="mine")
+    directory = ledger / "selections" / "mine"
+    (directory / "summary.json").write_text(content)
+    with pytest.raises(InputError, match=r"summary\.json"):
+        Summary.read(directory)

@@ -125,3 +125,14 @@ def test_ten_thousand_rows_are_scanned_in_memory_that_does_not_grow_with_the_fil
         peak = max(peak, pa.total_allocated_bytes() - before)
     assert count == 10_000
     assert 0 < peak < 24e6
+
+
+@pytest.mark.parametrize("repeated", ["image", "caption", "note"])
+def test_two_columns_of_one_name_are_refused(tmp_path, repeated):
+    names = ["image", "caption", "note", repeated]
+    arrays = [pa.array([b"x"] if name == "image" else ["x"]) for name in names]
+    path = str(tmp_path / "0.parquet")
+    pq.write_table(pa.Table.from_arrays(arrays, names), path)
+    for read in (lambda: list(scan(path)), lambda: open_reader(path)):
+        with pytest.raises(InputError, match=f"more than one column '{repeated}'"):
+            read()

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from winnow.data.columns import Columns
-from winnow.data.selection import FACTS_FILE, Selection, write_selection
+from winnow.data.selection import FACTS_FILE, KEPT_FILE, Selection, write_selection
 from winnow.types import InputError
 
 
@@ -61,6 +61,7 @@ def changed(column: str, value) -> pa.Table:
         [changed("uid", "f" * 32)],
         [changed("offset", 7)],
         [changed("size", 7)],
+        [changed("caption", "another caption")],
         [table("a", 2)],
         [table("a", 3), table("b", 0)],
         [table("a", 3).take([1, 0, 2])],
@@ -70,6 +71,33 @@ def test_the_fingerprint_changes_with_any_row_or_shard(tmp_path, other):
     one = write(tmp_path / "one", [table("a", 3)])
     assert write(tmp_path / "same", [table("a", 3)]).fingerprint == one.fingerprint
     assert write(tmp_path / "other", other).fingerprint != one.fingerprint
+
+
+def test_the_fingerprint_changes_with_the_columns(tmp_path):
+    one = write(tmp_path / "one", [table("a", 3)])
+    other = write(tmp_path / "other", [table("a", 3)], columns=Columns(image="photo"))
+    assert other.fingerprint != one.fingerprint
+
+
+@pytest.mark.parametrize("file", [FACTS_FILE, KEPT_FILE])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "{}"])
+def test_a_damaged_selection_is_to_be_curated_again(tmp_path, file, damage):
+    path = tmp_path / file
+    write(tmp_path, [table("a", 3)])
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "{}": b"{}"}[damage])
+    with pytest.raises(InputError, match="winnow curate"):
+        Selection.open(tmp_path)
+
+
+def test_rows_of_another_selection_are_refused(tmp_path):
+    write(tmp_path / "one", [table("a", 3)])
+    write(tmp_path / "other", [table("a", 4)])
+    (tmp_path / "other" / KEPT_FILE).replace(tmp_path / "one" / KEPT_FILE)
+    with pytest.raises(InputError, match="not the table of 3 rows"):
+        Selection.open(tmp_path / "one")
 
 
 def test_a_selection_half_written_is_no_selection(tmp_path):

@@ -260,3 +260,24 @@ def test_ten_thousand_rows_are_scanned_in_memory_that_does_not_grow_with_the_pic
     tracemalloc.stop()
     assert count == 10_000
     assert peak < 16e6
+
+
+def test_a_picture_of_two_sizes_is_an_error_since_no_reader_would_take_it(tmp_path):
+    data = picture()
+    record = b"size=%d\n" % len(data)
+    record = b"%d %s" % (len(record) + 3, record)
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, len(record)
+    member = tarfile.TarInfo("000.jpg")
+    member.size = len(data) - 1
+    caption = tarfile.TarInfo("000.txt")
+    caption.size = 5
+    blocks = [
+        header.tobuf(tarfile.USTAR_FORMAT) + record,
+        member.tobuf(tarfile.USTAR_FORMAT) + data,
+        caption.tobuf(tarfile.USTAR_FORMAT) + b"words",
+    ]
+    whole = b"".join(block.ljust(-(-len(block) // 512) * 512, b"\0") for block in blocks)
+    (tmp_path / "0.tar").write_bytes(whole + b"\0" * 1024)
+    (row,) = scan(str(tmp_path / "0.tar"))
+    assert row.error.startswith("two sizes: ")

@@ -104,3 +104,12 @@ def test_a_model_that_gives_nan_is_refused(colours, tmp_path):
 
     with pytest.raises(InputError, match="not finite for pictures p00 to p20"):
         embed(Broken(), Task.open(colours), cache=tmp_path / "cache")
+
+
+def test_a_damaged_cache_says_what_to_delete(colours, tmp_path):
+    task = Task.open(colours)
+    embed(ColourEncoder(), task, cache=tmp_path / "cache")
+    (facts,) = (tmp_path / "cache").glob("*/facts.json")
+    facts.write_text('{"keys": ')
+    with pytest.raises(InputError, match=r"facts\.json cannot be read as json"):
+        embed(ColourEncoder(), task, cache=tmp_path / "cache")

@@ -122,3 +122,10 @@ def test_a_member_name_never_reaches_the_disk(tmp_path):
     write_tar(folder / "test" / "0.tar", sample("../../escaped", "red"))
     assert next(Task.open(folder).samples()).key == "../../escaped"
     assert not list(tmp_path.rglob("escaped*"))
+
+
+@pytest.mark.parametrize("file", ["classnames.txt", "test/nshards.txt"])
+def test_a_list_that_is_not_utf8_is_named(colours, file):
+    (colours / file).write_bytes(b"\xff\xfe1")
+    with pytest.raises(InputError, match=f"{file} is not UTF-8"):
+        Task.open(colours)

@@ -1,8 +1,12 @@
+import json
+import shutil
+
 import open_clip
 import pytest
 import torch
 
 from winnow.models import CustomTowers, NamedTowers, TextTransformer, VisionTransformer
+from winnow.models.devices import usable_device
 from winnow.models.encoder import load_encoder
 from winnow.models.towers import Towers
 from winnow.types import InputError
@@ -65,6 +69,21 @@ def test_the_fingerprint_sees_one_changed_weight(exported, tmp_path):
     assert load_encoder(str(tmp_path)).fingerprint != before
 
 
+def test_the_fingerprint_sees_what_the_weights_do_not(exported, tmp_path):
+    _, directory = exported
+    shutil.copytree(directory / "model", tmp_path / "model")
+    path = tmp_path / "model" / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"]["text_cfg"]["heads"] = 4
+    path.write_text(json.dumps(config))
+    assert load_encoder(str(tmp_path)).fingerprint != load_encoder(str(directory)).fingerprint
+
+
+def test_a_missing_device_is_one_sentence():
+    with pytest.raises(InputError, match="the device 'gpu0' cannot be used here"):
+        usable_device("gpu0")
+
+
 def test_the_scale_is_clamped_to_one_hundred():
     towers = Towers(SMALL)
     with torch.no_grad():
@@ -83,6 +102,7 @@ def test_open_clip_architectures_build_by_name():
     [
         (lambda: NamedTowers(name="ViT-B-31").open_clip_config(), "ViT-B-32"),
         (lambda: NamedTowers(name="ViT-B-16-SigLIP").open_clip_config(), "hub"),
+        (lambda: NamedTowers(name="coca_ViT-B-32").open_clip_config(), "caption decoder"),
         (lambda: VisionTransformer(image_size=50, patch_size=8).open_clip_config(), "multiple"),
         (lambda: TextTransformer(width=50, heads=4).open_clip_config(), "multiple"),
         (lambda: load_encoder("no-such-thing"), "neither"),

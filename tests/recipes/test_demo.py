@@ -33,7 +33,6 @@ def run(said, out, **options):
 
 def test_the_demo_ends_with_two_comparable_models_and_a_page(said, packaged, tmp_path):
     page = run(said, tmp_path / "demo")
-    assert said[-1] == f"report: {page}"
     assert any(TWO_CHANGES in text for text in said)
     recipes = [
         json.loads((tmp_path / "demo" / name / "recipe.json").read_text())

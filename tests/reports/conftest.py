@@ -15,6 +15,7 @@ from PIL import Image
 
 from winnow.curation.verdicts import VERDICT_SCHEMA
 from winnow.data.ledger import LEDGER_SCHEMA, make_uid
+from winnow.data.selection import write_selection
 from winnow.data.sources import open_source
 from winnow.evaluation.evaluate import evaluate
 
@@ -83,6 +84,8 @@ def selection(tmp_path):
         "shards": [str(shard)],
     }
     (folder / "summary.json").write_text(json.dumps(summary))
+    kept = [row for row, verdict in zip(ledger, verdicts, strict=True) if verdict["kept"]]
+    write_selection(folder, [str(shard)], [pa.Table.from_pylist(kept)])
     return folder
 
 

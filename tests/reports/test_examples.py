@@ -1,6 +1,15 @@
 import hashlib
+import io
 import itertools
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from winnow.curation.annotate import annotate
+from winnow.curation.select import select
+from winnow.curation.selections import none
+from winnow.data.sources import Columns, open_source
 from winnow.reports.curation import read_curation
 from winnow.reports.examples import read_examples
 from winnow.reports.pictures import choose
@@ -69,3 +78,37 @@ def test_examples_of_a_reason_are_pairs_that_it_dropped(selection):
     assert examples["caption-repeated"][0].detail == "over 12 pictures"
     assert examples["caption-repeated"][0].picture.startswith("data:image/webp;base64,")
     assert examples["truncated"][0].picture is None
+
+
+def png(seed):
+    file = io.BytesIO()
+    Image.new("RGB", (24, 24), (10 * seed, 0, 0)).save(file, "png")
+    return file.getvalue()
+
+
+def curated_parquets(folder):
+    """Two parquet shards whose pictures stand in a column that is not detected, all kept."""
+    for number in range(2):
+        pictures = [png(10 * number + index) for index in range(2)]
+        table = pa.table({"photo": pictures, "caption": [f"a{number}", f"b{number}"]})
+        folder.mkdir(exist_ok=True)
+        pq.write_table(table, folder / f"{number}.parquet")
+    out = folder / "curated"
+    annotate(open_source(str(folder), columns=Columns(image="photo")), out, workers=1)
+    select(out, none(), name="none")
+    return out / "selections" / "none"
+
+
+def test_pictures_come_from_the_columns_that_curation_was_told(tmp_path):
+    curation = read_curation(curated_parquets(tmp_path / "raw"))
+    assert curation.problem is None
+    assert len([e for e in curation.examples["kept"] if e.picture]) == 4
+
+
+def test_an_unreadable_shard_does_not_blank_the_others(tmp_path):
+    selection = curated_parquets(tmp_path / "raw")
+    (tmp_path / "raw" / "0.parquet").write_bytes(b"broken")
+    curation = read_curation(selection)
+    assert "0.parquet" in curation.problem
+    shown = {example.caption: example.picture is not None for example in curation.examples["kept"]}
+    assert shown == {"a0": False, "b0": False, "a1": True, "b1": True}

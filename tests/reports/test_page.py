@@ -5,6 +5,7 @@ from hostile import HOSTILE
 
 from winnow.curation.truth import Share, TruthComparison
 from winnow.reports.page import write_report
+from winnow.types import InputError
 
 VOID = {"meta", "img", "br", "link"}
 SELF_CLOSED = {"rect", "line", "path"}
@@ -128,7 +129,7 @@ def test_with_nothing_at_all_the_page_says_what_is_missing(tmp_path):
 
 def test_missing_files_leave_their_part_out_and_say_so(tmp_path, selection, runs, tasks):
     (runs[0] / "metrics.jsonl").unlink()
-    (runs[0] / "recipe.json").unlink()
+    (runs[1] / "recipe.json").unlink()
     (runs[0] / "evaluation" / "results.jsonl").unlink()
     for file in (runs[0] / "evaluation" / "predictions").iterdir():
         file.unlink()
@@ -138,7 +139,7 @@ def test_missing_files_leave_their_part_out_and_say_so(tmp_path, selection, runs
         write_report(tmp_path / "p.html", selection=selection, runs=runs, tasks=tasks, title="t")
     )
     assert "a has no metrics.jsonl" in page.text
-    assert "No pictures are shown:" in page.text
+    assert "Not all pictures are shown:" in page.text
     assert "No examples of nowhere:" in page.text
     assert "kept, 33.3 %" in page.text
     assert "100.0" in page.text
@@ -147,8 +148,45 @@ def test_missing_files_leave_their_part_out_and_say_so(tmp_path, selection, runs
 
 def test_a_selection_that_is_not_there_is_named(tmp_path):
     folder = tmp_path / "selections" / "none"
-    page = Page(write_report(tmp_path / "p.html", selection=folder, runs=[], tasks={}, title="t"))
-    assert f"{folder} holds no selection" in page.text
+    with pytest.raises(InputError, match=r"holds no selection \(summary.json is missing\)"):
+        write_report(tmp_path / "p.html", selection=folder, runs=[], tasks={}, title="t")
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"is no run \(recipe.json is missing\)"):
+        write_report(tmp_path / "p.html", selection=None, runs=[tmp_path], tasks={}, title="t")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("recipe.json", "[]"),
+        ("recipe.json", '{"objective": '),
+        ("metrics.jsonl", '{"st\n{"step": 1}\n'),
+        ("metrics.jsonl", '{"loss": 1}\n'),
+        ("evaluation/results.jsonl", "{}\n"),
+        ("evaluation/predictions/pixels-zero-shot.parquet", "PAR1"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(tmp_path, runs, tasks, file, content):
+    (runs[0] / file).write_text(content)
+    with pytest.raises(InputError, match=file):
+        write_report(tmp_path / "p.html", selection=None, runs=runs, tasks=tasks, title="t")
+
+
+@pytest.mark.parametrize("content", ["{}", "", "[1]"])
+def test_a_damaged_summary_is_named(tmp_path, selection, content):
+    (selection / "summary.json").write_text(content)
+    with pytest.raises(InputError, match=r"summary\.json"):
+        write_report(tmp_path / "p.html", selection=selection, runs=[], tasks={}, title="t")
+
+
+def test_damaged_verdicts_leave_the_numbers_on_the_page(tmp_path, selection):
+    (selection / "verdicts" / "00000.parquet").write_bytes(b"PAR1")
+    out = tmp_path / "p.html"
+    page = Page(write_report(out, selection=selection, runs=[], tasks={}, title="t"))
+    assert "Not all pictures are shown:" in page.text
+    assert "kept, 33.3 %" in page.text
 
 
 def test_a_huge_caption_does_not_make_a_huge_page(tmp_path, selection, runs):

@@ -76,6 +76,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path):
     folders = [tmp_path / "x" / "run", tmp_path / "y" / "run"]
     for folder in folders:
         folder.mkdir(parents=True)
+        (folder / "recipe.json").write_text("{}")
     assert [run.name for run in read_runs(folders)] == ["x/run", "y/run"]
     assert [run.name for run in read_runs(folders[:1])] == ["run"]
 

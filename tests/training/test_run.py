@@ -1,5 +1,6 @@
 """Whole runs: what they leave behind, and that a kill changes nothing of it."""
 
+import fcntl
 import json
 import random
 import signal
@@ -13,8 +14,10 @@ from safetensors.torch import load_file
 
 from winnow.config import as_dict, load
 from winnow.data.selection import Selection
+from winnow.models import NamedTowers
 from winnow.objectives import HardNegativeNCE, ProgressiveSelfDistillation
 from winnow.recipes.data import curate
+from winnow.training import run as run_module
 from winnow.training.checkpoint import Checkpoints
 from winnow.training.metrics import read_metrics
 from winnow.training.recipe import Recipe
@@ -115,19 +118,99 @@ def test_a_damaged_checkpoint_is_passed_over(recipe, selection, tmp_path):
     assert killed.returncode == -signal.SIGKILL
     newest = tmp_path / "run" / "checkpoints" / "step-00000006.pt"
     newest.write_bytes(newest.read_bytes()[:-100])
-    train(recipe, selection, tmp_path / "run")
+    with pytest.warns(UserWarning, match=r"step-00000006\.pt is damaged; going on from step 3"):
+        train(recipe, selection, tmp_path / "run")
     assert_same(trace(tmp_path / "run"), trace(tmp_path / "whole"))
+
+
+def value(step):
+    return {"value": torch.tensor(step)}
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:-100])
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (1, 2, 3):
-        checkpoints.save(step, {"value": torch.tensor(step)})
+        checkpoints.save(step, value(step))
     assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-00000002.pt", "step-00000003.pt"]
-    assert checkpoints.load_newest() == (3, {"value": torch.tensor(3)})
-    (tmp_path / "step-00000003.pt").write_bytes(b"")
-    assert checkpoints.load_newest() == (2, {"value": torch.tensor(2)})
-    assert "step-00000003.pt is damaged" in checkpoints.passed_over[0]
+    assert checkpoints.load_newest() == (3, value(3), [])
+    damage(tmp_path / "step-00000003.pt")
+    assert checkpoints.load_newest() == (2, value(2), ["step-00000003.pt"])
+
+
+def test_a_damaged_checkpoint_never_outlives_a_good_one(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (100, 600, 800):
+        checkpoints.save(step, value(step))
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    (tmp_path / "step-00000800.json").write_text("{")
+    assert checkpoints.load_newest() == (600, value(600), ["step-00000800.pt"])
+    checkpoints.save(601, value(601))
+    checkpoints.save(602, value(602))
+    assert checkpoints.load_newest() == (602, value(602), [])
+
+
+def test_where_every_checkpoint_is_damaged_nothing_starts_over_in_silence(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(5, value(5))
+    damage(tmp_path / "step-00000005.pt")
+    with pytest.raises(InputError, match=r"step-00000005\.pt is the newest"):
+        checkpoints.load_newest()
+
+
+def test_a_signal_to_the_whole_process_group_saves_too(with_workers, selection, tmp_path):
+    """As a scheduler ends a job: the workers get the signal as well."""
+    script = CHILD.replace(
+        "os.kill(os.getpid(), int(signal_number))", "os.killpg(os.getpgrp(), int(signal_number))"
+    )
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(as_dict(with_workers)))
+    command = [sys.executable, "-c", script, str(path), str(selection.directory)]
+    stopped = subprocess.run(
+        [*command, str(tmp_path / "run"), "4", str(int(signal.SIGTERM))],
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+    )
+    assert "stopped and saved at step 5 of 12" in stopped.stderr
+    assert Checkpoints(tmp_path / "run" / "checkpoints").load_newest()[0] == 5
+
+
+def test_a_recipe_that_cannot_be_built_leaves_the_folder_free(recipe, selection, tmp_path):
+    wrong = replace(recipe, model=NamedTowers(name="ViT-B-23"))
+    with pytest.raises(InputError, match="ViT-B-32"):
+        train(wrong, selection, tmp_path / "run")
+    train(replace(recipe, steps=1), selection, tmp_path / "run")
+
+
+def test_two_processes_cannot_train_in_one_folder(recipe, selection, tmp_path):
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another process is training"):
+            train(recipe, selection, tmp_path / "run")
+
+
+def test_an_error_in_the_data_saves_what_was_learned(recipe, selection, tmp_path, monkeypatch):
+    honest = run_module.load_batches
+
+    def failing(*arguments, **options):
+        for number, batch in enumerate(honest(*arguments, **options)):
+            if number == 4:
+                raise InputError("a picture is gone")
+            yield batch
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="a picture is gone"):
+        patch.setattr(run_module, "load_batches", failing)
+        train(recipe, selection, tmp_path / "run")
+    assert Checkpoints(tmp_path / "run" / "checkpoints").load_newest()[0] == 4
+    train(recipe, selection, tmp_path / "run")
+    train(recipe, selection, tmp_path / "whole")
+    assert_same(trace(tmp_path / "run"), trace(tmp_path / "whole"))
 
 
 def test_the_recipe_is_saved_and_loads_back(recipe, selection, tmp_path):
@@ -158,7 +241,6 @@ def test_a_recipe_that_cannot_be_right_is_refused(recipe):
             replace(recipe, **change)
 
 
-def test_an_empty_selection_is_refused(recipe, selection, tmp_path):
-    empty = replace(selection, table=selection.table.slice(0, 0))
-    with pytest.raises(InputError, match="no pairs"):
-        train(recipe, empty, tmp_path)
+def test_a_batch_larger_than_the_selection_is_refused(recipe, selection, tmp_path):
+    with pytest.raises(InputError, match="has 48 pairs, fewer than a batch of 64"):
+        train(replace(recipe, batch_size=64), selection, tmp_path)

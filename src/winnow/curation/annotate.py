@@ -3,12 +3,15 @@
 One shard is one unit of work. A row per sample, in the order of the shard, whether it can be read
 or not; what is wrong with it is its `error`, "code: detail".
 
-A shard that cannot be read at all has no rows to account for, so it is no error row: the other
-shards are annotated, and then InputError names it. Fetch it again or leave it out, and run again.
+A shard whose bytes are broken (cut, or no tar or parquet at all) gives the rows that could be read
+and an error row, "broken shard: ...", for the rest. A shard that cannot be opened, is compressed or
+lacks the columns has no row at all: the other shards are annotated, and then InputError names it.
+Fetch it again or leave it out, and run again.
 """
 
 import hashlib
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -33,6 +36,7 @@ from winnow.data.sources import Source
 from winnow.progress import track
 from winnow.types import InputError
 
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
 ANNOTATION_VERSION = 1
 """To be raised with any change that gives the same shard other rows: ledgers are then redone."""
 
@@ -105,6 +109,8 @@ def _plan(source: Source, directory: Path) -> list[_Unit]:
     # Remote shards answer one by one in tens of milliseconds; there may be a hundred thousand.
     with ThreadPoolExecutor(16) as pool:
         stamps = list(pool.map(_stamp, source.shards))
+    folders = {Path(s).parent for s in source.shards if s.endswith(_TABLES) and not is_remote(s)}
+    beside = {folder: _stamp_folder(folder, out=directory.parent) for folder in folders}
     ledger_files.arrange(directory, source.shards)
     annotation = _fingerprint(source.columns)
     return [
@@ -115,7 +121,7 @@ def _plan(source: Source, directory: Path) -> list[_Unit]:
             identity=ShardStats(
                 shard=shard,
                 bytes=size,
-                modified=modified,
+                modified=modified + beside.get(Path(shard).parent, ""),
                 annotation=annotation,
                 columns=source.columns,
                 rows=0,
@@ -139,6 +145,25 @@ def _stamp(shard: str) -> tuple[int, str]:
         raise InputError(f"{shard} cannot be read: {error.strerror or error}") from error
     changes = (info.get(name) for name in ("ETag", "LastModified", "mtime", "updated", "created"))
     return info.get("size") or 0, str(next((change for change in changes if change), ""))
+
+
+def _stamp_folder(folder: Path, *, out: Path) -> str:
+    """Hash over names, sizes and times of the files below `folder`: a table's pictures are there.
+
+    What curation itself writes into `out` does not count.
+    """
+    digest, root, out = hashlib.sha256(), folder.resolve(), out.resolve()
+    own = {out / "ledger", out / "selections"}
+    for parent, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if Path(parent, name) not in own)
+        for name in sorted(files):
+            path = Path(parent, name)
+            # A link to nothing is no picture yet; when it becomes one, the hash changes.
+            if path.exists():
+                facts = path.stat()
+                line = f"{path.relative_to(root)}\0{facts.st_size}\0{facts.st_mtime_ns}\0"
+                digest.update(line.encode("utf-8", "surrogateescape"))
+    return f" {digest.hexdigest()}"
 
 
 def _fingerprint(columns: Columns) -> str:

@@ -2,7 +2,7 @@
 
     ledger/shards.json      the shards asked for; shard number N is the N-th of them
     ledger/NNNNN.parquet    the rows of shard N, LEDGER_SCHEMA
-    ledger/NNNNN.json       ShardStats, written last: present and matching = done
+    ledger/NNNNN.json       ShardStats, written last: present, matching and with its rows = done
 
 The order of the ledger is the order in which the shards are given, whatever came before: when
 shards are added, files of shards that are done move to their new number.
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from winnow.config import as_dict, from_dict, write_json
+from winnow.config import as_dict, from_dict, read_json, write_json
 from winnow.data.columns import DETECT, Columns
 from winnow.types import InputError
 
@@ -121,17 +121,23 @@ def rows_path(directory: Path, number: int) -> Path:
 def read_shards(directory: Path) -> list[str]:
     """The shards the ledger was asked to cover; none where there is no ledger."""
     path = directory / _SHARDS_FILE
-    return json.loads(path.read_text()) if path.is_file() else []
+    return read_json(path) if path.is_file() else []
 
 
 def read_stats(directory: Path, number: int) -> ShardStats | None:
-    """The stats of shard `number`; None where it is not done, or was by another version."""
+    """The stats of shard `number`; None where it is not done, or was by another version.
+
+    A shard whose stats or rows are missing or damaged is not done either: it is annotated again.
+    """
     path = _stats_path(directory, number)
-    if not path.is_file():
+    try:
+        values = read_json(path)
+        stats = from_dict(ShardStats, values, where=str(path))
+        num_rows = pq.read_metadata(rows_path(directory, number)).num_rows
+    except (InputError, OSError, pa.ArrowException):
         return None
-    values = json.loads(path.read_text())
     known = {part.name for part in fields(ShardStats)}
-    return from_dict(ShardStats, values, where=str(path)) if values.keys() == known else None
+    return stats if values.keys() == known and num_rows == stats.rows else None
 
 
 def write_stats(directory: Path, number: int, stats: ShardStats) -> None:
@@ -151,8 +157,10 @@ def arrange(directory: Path, shards: Sequence[str]) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     numbers = {shard: number for number, shard in enumerate(shards)}
-    found = [read_stats(directory, number) for number in range(len(read_shards(directory)))]
-    done = {number: stats.shard for number, stats in enumerate(found) if stats}
+    # What stands there, whatever the list of shards says: it may be damaged.
+    names = [path.stem for path in directory.glob("*.json")]
+    found = sorted(int(name) for name in names if name.isdecimal())
+    done = {old: stats.shard for old in found if (stats := read_stats(directory, old))}
     lost = [shard for shard in done.values() if shard not in numbers]
     if lost:
         raise InputError(

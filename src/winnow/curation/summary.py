@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from winnow.config import from_dict, read_json
 from winnow.curation.rules.rule import Rule, code_of
 from winnow.types import InputError
 
@@ -55,7 +56,7 @@ class Summary:
                 f"{directory} holds no selection ({SUMMARY_FILE} is missing): make one with "
                 "`winnow curate SHARDS --out DIR`"
             )
-        return cls(**json.loads(path.read_text()))
+        return from_dict(cls, read_json(path), where=str(path))
 
 
 class Tally:

@@ -11,7 +11,7 @@ system, so that disks see long sequential reads and workers find the bytes in th
 import signal
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -55,12 +55,12 @@ def load_batches(
     last_step: int,
     rank: int = 0,
     world_size: int = 1,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches of steps [first_step, last_step), of which a rank gets its share.
 
     `tokenize` turns captions into int64 (captions, tokens). Tensors are in pinned memory where
-    there is a GPU. Raises InputError, naming shard and key, where a picture that was readable when
-    the ledger was made no longer is.
+    there is a GPU. Closing the generator ends its workers. Raises InputError, naming shard and
+    key, where a picture that was readable when the ledger was made no longer is.
     """
     if batch_size % world_size:
         raise InputError(f"a batch of {batch_size} cannot be shared by {world_size} processes")
@@ -102,12 +102,14 @@ def _words(values: tuple[int, ...]) -> np.ndarray:
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C goes to every process of the terminal; the main one decides what becomes of it.
+    # Ctrl-C goes to every process of the terminal, and schedulers end whole process groups; the
+    # main process decides what becomes of it, and saves. Its end is the workers' end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     warnings.filterwarnings("ignore", module="PIL")  # the ledger says which pictures are odd
 
 
-def _batches(loader: DataLoader, readers: "_Readers") -> Iterator[Batch]:
+def _batches(loader: DataLoader, readers: "_Readers") -> Generator[Batch, None, None]:
     try:
         for batch in loader:
             if isinstance(batch, InputError):

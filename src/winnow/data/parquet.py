@@ -142,6 +142,11 @@ def _source(shard: str) -> Any:
 def _layout(file: pq.ParquetFile, columns: Columns, shard: str) -> _Layout:
     schema = file.schema_arrow
     found = schema.names
+    repeated = next((name for name in found if found.count(name) > 1), None)
+    if repeated is not None:
+        raise InputError(
+            f"{shard} has more than one column {repeated!r}: write it again with one of each name"
+        )
     image = choose_column(columns.image, PICTURE_NAMES, found=found, field="image", where=shard)
     caption = choose_column(
         columns.caption, CAPTION_NAMES, found=found, field="caption", where=shard

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from winnow.config import as_dict, from_dict, write_json
+from winnow.config import as_dict, from_dict, read_json, write_json
 from winnow.data.columns import DETECT, Columns
 from winnow.data.ledger import Address
 from winnow.types import InputError
@@ -57,7 +57,7 @@ class Selection:
     shard_counts: np.ndarray
     """int64 (shards,): how many rows of each shard were kept."""
     fingerprint: str
-    """sha256 over uids and addresses: what a resumed run compares."""
+    """sha256 over shards, columns, uids, addresses and captions: what a resumed run compares."""
     columns: Columns = DETECT
     """Where a parquet shard has its pictures, as `curate` was told."""
 
@@ -93,21 +93,20 @@ class Selection:
 
     @classmethod
     def open(cls, directory: Path) -> "Selection":
-        """The selection written into `directory`. Raises InputError where there is none."""
+        """The selection in `directory`. Raises InputError where there is none, or a damaged one."""
         if not (directory / FACTS_FILE).is_file():
             raise InputError(
                 f"{directory} holds no complete selection ({FACTS_FILE} is missing): make one with "
                 "`winnow curate SHARDS --out DIR`"
             )
-        facts = json.loads((directory / FACTS_FILE).read_text())
-        table = pa.ipc.open_file(pa.memory_map(str(directory / KEPT_FILE))).read_all()
+        facts = _read_facts(directory / FACTS_FILE)
         return cls(
             directory=directory,
-            shards=tuple(facts["shards"]),
-            table=table,
-            shard_counts=np.asarray(facts["shard_counts"], dtype=np.int64),
-            fingerprint=facts["fingerprint"],
-            columns=from_dict(Columns, facts["columns"], where=str(directory / FACTS_FILE)),
+            shards=facts.shards,
+            table=_read_kept(directory / KEPT_FILE, num_rows=sum(facts.shard_counts)),
+            shard_counts=np.asarray(facts.shard_counts, dtype=np.int64),
+            fingerprint=facts.fingerprint,
+            columns=facts.columns,
         )
 
 
@@ -126,7 +125,8 @@ def write_selection(
     directory.mkdir(parents=True, exist_ok=True)
     (directory / FACTS_FILE).unlink(missing_ok=True)
     partial = directory / (KEPT_FILE + ".partial")
-    digest, counts = hashlib.sha256(json.dumps(shards).encode()), []
+    digest = hashlib.sha256(json.dumps([shards, as_dict(columns)]).encode())
+    counts: list[int] = []
     with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, KEPT_SCHEMA) as writer:
         for index, table in enumerate(tables):
             shard = pa.array(np.full(table.num_rows, index, dtype=np.int32))
@@ -135,12 +135,48 @@ def write_selection(
             digest.update("".join(kept["uid"].to_pylist()).encode())
             for column in ("shard", "offset", "size"):
                 digest.update(kept[column].to_numpy().tobytes())
+            # As json, so that no words can move from one caption to the next unseen.
+            digest.update(json.dumps(kept["caption"].to_pylist()).encode())
             counts.append(table.num_rows)
     partial.replace(directory / KEPT_FILE)
-    facts = {
-        "shards": shards,
-        "shard_counts": counts,
-        "fingerprint": digest.hexdigest(),
-        "columns": as_dict(columns),
-    }
-    write_json(directory / FACTS_FILE, facts)
+    facts = _Facts(
+        shards=tuple(shards),
+        shard_counts=tuple(counts),
+        fingerprint=digest.hexdigest(),
+        columns=columns,
+    )
+    write_json(directory / FACTS_FILE, as_dict(facts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Facts:
+    """What stands in `selection.json`; see Selection."""
+
+    shards: tuple[str, ...]
+    shard_counts: tuple[int, ...]
+    fingerprint: str
+    columns: Columns
+
+
+def _read_facts(path: Path) -> _Facts:
+    try:
+        return from_dict(_Facts, read_json(path), where=str(path))
+    except InputError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _read_kept(path: Path, *, num_rows: int) -> pa.Table:
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, str(error)) from error
+    if table.schema != KEPT_SCHEMA or table.num_rows != num_rows:
+        raise _damaged(path, f"it is not the table of {num_rows} rows that {FACTS_FILE} describes")
+    return table
+
+
+def _damaged(path: Path, detail: str) -> InputError:
+    return InputError(
+        f"{path} of a selection is missing or damaged ({detail}): make the selection again with "
+        "`winnow curate SHARDS --out DIR`"
+    )

@@ -97,6 +97,8 @@ class _Span(NamedTuple):
 class _Member(NamedTuple):
     name: str
     span: _Span
+    has_two_sizes: bool
+    """Whether a PAX header gives it another size than the header that stands before its bytes."""
 
 
 @dataclass(slots=True)
@@ -108,6 +110,7 @@ class _Group:
     last: int
     members: dict[str, _Span] = field(default_factory=dict)
     is_ambiguous: bool = False
+    has_two_sizes: bool = False
 
     @property
     def stands_together(self) -> bool:
@@ -152,6 +155,7 @@ def _index(file: BinaryIO) -> tuple[list[_Group], _DamageError | None]:
                 groups.append(group)
             group.last = number
             group.members[extension] = member.span
+            group.has_two_sizes |= member.has_two_sizes
     except _DamageError as error:
         damage = error
     _mark_ambiguous(groups)
@@ -200,7 +204,8 @@ def _members(file: BinaryIO) -> Iterator[_Member]:
         elif info.type in _PLAIN_FILES:
             if span.offset + span.size > end:
                 raise _DamageError(f"{printable(info.name)} is cut off by the file's end", position)
-            yield _Member(printable(overrides.get("path", info.name)), span)
+            name = printable(overrides.get("path", info.name))
+            yield _Member(name, span, has_two_sizes=span.size != info.size)
             overrides = {}
         elif info.type != tarfile.GNUTYPE_LONGLINK:
             overrides = {}
@@ -257,6 +262,9 @@ def _read_sample(file: BinaryIO, group: _Group, columns: Columns) -> RawSample:
     try:
         if group.is_ambiguous:
             raise UnreadableError("ambiguous key: it comes twice, with its members mixed")
+        if group.has_two_sizes:
+            # A reader sees only the header before the picture, and would refuse it for ever.
+            raise UnreadableError("two sizes: a PAX header and the tar header do not agree")
         facts["metadata"] = _read_metadata(file, group)
         facts["caption"] = caption = _read_caption(file, group, columns, facts["metadata"])
         if span is None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from winnow.config import write_json
+from winnow.config import read_json, write_json
 from winnow.data.images import ImageError, evaluation_view
 from winnow.evaluation.ranking import normalised
 from winnow.evaluation.tasks import PLACEHOLDER, Sample, Task
@@ -199,7 +199,7 @@ def _store(folder: Path, embeddings: Embeddings, dependencies: dict[str, Any]) -
 
 
 def _load(folder: Path) -> Embeddings:
-    facts = json.loads((folder / FACTS_FILE).read_text())
+    facts = read_json(folder / FACTS_FILE)
     arrays = {
         name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS
     }

@@ -110,7 +110,7 @@ def read_samples(folder: Path, *, num_classes: int) -> Iterator[Sample]:
 
 
 def _shards(folder: Path) -> list[Path]:
-    text = (folder / SHARDS_FILE).read_text().strip()
+    text = _read_text(folder / SHARDS_FILE).strip()
     if not text.isdecimal() or int(text) == 0:
         raise InputError(f"{folder / SHARDS_FILE} should hold the number of tars, not {text!r}")
     shards = [folder / "test" / f"{number}.tar" for number in range(int(text))]
@@ -183,7 +183,14 @@ def _lines(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         return ()
     # Only trailing blank lines are dropped: a blank class name in between keeps later labels right.
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8").rstrip().split("\n"))
+    return tuple(line.strip() for line in _read_text(path).rstrip().split("\n"))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 ({error}): save it again as UTF-8") from error
 
 
 def _templates(path: Path) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ itself reads, so what is trained here loads there.
 """
 
 import difflib
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -35,6 +34,8 @@ class NamedTowers:
                 f"{self.name} needs a text tower or tokenizer from a hub; "
                 "winnow trains the models whose tokenizer ships with open_clip"
             )
+        if "multimodal_cfg" in config:
+            raise InputError(f"{self.name} has a caption decoder, which winnow does not train")
         # Weights of a timm trunk come from a hub; towers here start from random ones.
         if "timm_model_name" in config["vision_cfg"]:
             config["vision_cfg"]["timm_model_pretrained"] = False
@@ -120,16 +121,11 @@ class CustomTowers:
     """The image tower."""
     text: TextTransformer = field(default_factory=TextTransformer)
     """The text tower."""
-    initial_scale: float = 1 / 0.07
-    """exp(logit_scale) before the first step, above 0; CLIP's is 1/0.07 (section 2.5)."""
 
     def open_clip_config(self) -> dict[str, Any]:
         """open_clip's configuration."""
-        if self.initial_scale <= 0:
-            raise InputError(f"CustomTowers: initial_scale {self.initial_scale} must be above 0")
         return {
             "embed_dim": self.embed_dim,
-            "init_logit_scale": math.log(self.initial_scale),
             "vision_cfg": self.image.open_clip_config(),
             "text_cfg": self.text.open_clip_config(),
         }

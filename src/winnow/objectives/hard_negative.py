@@ -14,18 +14,12 @@ re-implementations have it; whether gradient flows through w is our reading (it 
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from winnow.objectives.rows import (
-    DIRECTIONS,
-    Modality,
-    RowLoss,
-    Rows,
-    log_partition,
-    own_pair_diagnostics,
-)
+from winnow.objectives.rows import DIRECTIONS, RowLoss, Rows, own_pair_diagnostics
 from winnow.types import InputError
 
 
@@ -53,33 +47,62 @@ class HardNegativeNCE:
     def __call__(self, rows: Rows) -> RowLoss:
         """(i2t_i + t2i_i) / 2."""
         own_C = rows.own(rows.logits("image", "text"))
-        losses = [self._direction(rows, query, key) for query, key in DIRECTIONS]
-        partitions = [
-            log_partition(rows.logits(query, key).detach(), rows.allowed_CN)
-            for query, key in DIRECTIONS
-        ]
+        negative_CN = _negatives(rows)
+        losses, partitions = [], []
+        for query, key in DIRECTIONS:
+            log_weighted_C, log_plain_C = _LogNegatives.apply(
+                rows.logits(query, key), negative_CN, self.beta, self.detach_weights
+            )
+            losses.append(torch.logaddexp(math.log(self.alpha) + own_C, log_weighted_C) - own_C)
+            partitions.append(torch.logaddexp(own_C.detach(), log_plain_C))
         return RowLoss(
             loss_C=(losses[0] + losses[1]) / 2,
             diagnostics=own_pair_diagnostics(own_C, *partitions),
         )
 
-    def _direction(self, rows: Rows, query: Modality, key: Modality) -> Tensor:
-        logits_CN = rows.logits(query, key)
-        own_C = rows.own(logits_CN)
-        negative_C = self._log_negatives(logits_CN, _negatives(rows))
-        return torch.logaddexp(math.log(self.alpha) + own_C, negative_C) - own_C
 
-    def _log_negatives(self, logits_CN: Tensor, negative_CN: Tensor) -> Tensor:
-        """neg_i: log of the weighted sum over the negatives, -inf where a row has none."""
-        count_C = negative_CN.sum(1).to(logits_CN.dtype)
-        some_C1 = (count_C > 0)[:, None]
-        # A row without negatives sums finite numbers here, so that its gradient is 0, not NaN.
-        summed_CN = negative_CN | ~some_C1
-        weighing_CN = self.beta * (logits_CN.detach() if self.detach_weights else logits_CN)
-        normaliser_C = log_partition(weighing_CN, summed_CN)
-        weighted_C = log_partition(logits_CN + weighing_CN, summed_CN)
-        negative_C = count_C.log() + weighted_C - normaliser_C
-        return negative_C.where(some_C1.squeeze(1), -torch.inf)
+class _LogNegatives(torch.autograd.Function):
+    """neg_i, and log Σ_{j≠i} exp s_ij beside it; both -inf where a row has no negatives.
+
+    With e = exp(s - max), both sums come from e^β and e^(1+β), and so does the gradient:
+
+        d neg_i / d s_ij = (1 + β) e^(1+β)_ij / Σ_k e^(1+β)_ik - β e^β_ij / Σ_k e^β_ik
+
+    With detached weights, the factors β of the gradient are 0. Written out because autograd would
+    pass over the matrix three times as often.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits_CN: Tensor, negative_CN: Tensor, beta: float, detach_weights: bool
+    ) -> tuple[Tensor, Tensor]:
+        """(neg_C, log-sum of the negatives' plain exponentials)."""
+        count_C = negative_CN.sum(1)
+        shifted_CN = logits_CN.masked_fill(~negative_CN, -torch.inf)
+        max_C = shifted_CN.amax(1).nan_to_num(neginf=0.0)
+        shifted_CN -= max_C[:, None]
+        weight_CN = (beta * shifted_CN).exp_() if beta else negative_CN.to(logits_CN.dtype)
+        hard_CN = shifted_CN.exp_()
+        plain_C = hard_CN.sum(1)
+        hard_CN *= weight_CN
+        # The largest term of a sum is 1; a row without negatives has sums of 0 and gradient 0.
+        hard_C, weight_C = hard_CN.sum(1).clamp(min=1), weight_CN.sum(1).clamp(min=1)
+        ctx.save_for_backward(hard_CN, weight_CN, hard_C, weight_C)
+        ctx.beta, ctx.detach_weights = beta, detach_weights
+        log_mean_C = (count_C.to(logits_CN.dtype) / weight_C).log() + hard_C.log()
+        log_plain_C = max_C + plain_C.log()
+        ctx.mark_non_differentiable(log_plain_C)
+        return max_C + log_mean_C, log_plain_C
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of neg_i in the logits."""
+        hard_CN, weight_CN, hard_C, weight_C = ctx.saved_tensors
+        through_weights = 0.0 if ctx.detach_weights else ctx.beta
+        gradient_CN = hard_CN * ((1 + through_weights) * upstream[0] / hard_C)[:, None]
+        if through_weights:
+            gradient_CN.addcmul_(weight_CN, (-through_weights * upstream[0] / weight_C)[:, None])
+        return gradient_CN, None, None, None
 
 
 def _negatives(rows: Rows) -> Tensor:

@@ -72,24 +72,26 @@ class ProgressiveSelfDistillation:
         """The mass that the targets leave on each own pair, mean of both directions."""
         if self.mode == "blend" or self.choose == "random":
             return {}
-        masses = [
-            rows.own(self._targets(rows, query, key, allowed_CN=rows.allowed_CN))
-            for query, key in DIRECTIONS
-        ]
-        return {"own_mass": (masses[0] + masses[1]) / 2}
+        log_masses = []
+        for query, key in DIRECTIONS:
+            logits_CN = self._teacher_logits(rows, query, key)
+            log_masses.append(rows.own(logits_CN) - log_partition(logits_CN, rows.allowed_CN))
+        return {"own_mass": (log_masses[0].exp() + log_masses[1].exp()) / 2}
 
     def __call__(self, rows: Rows) -> RowLoss:
         """(i2t_i + t2i_i) / 2."""
         own_C = rows.own(rows.logits("image", "text"))
         softness_C, allowed_CN = self._softness(rows, own_C)
+        soft_S = softness_C.nonzero().squeeze(1)
         losses, partitions = [], []
         for query, key in DIRECTIONS:
             logits_CN = rows.logits(query, key)
             partition_C = log_partition(logits_CN, rows.allowed_CN)
-            target_CN = self._targets(rows, query, key, allowed_CN=allowed_CN)
-            expected_C = (target_CN * logits_CN).sum(1)
+            target_SN = self._targets(rows, query, key, soft_S, allowed_CN)
+            expected_S = (target_SN * logits_CN[soft_S]).sum(1)
+            aimed_S = own_C[soft_S].lerp(expected_S, softness_C[soft_S])
+            losses.append(partition_C - own_C.index_copy(0, soft_S, aimed_S))
             partitions.append(partition_C)
-            losses.append(partition_C - own_C.lerp(expected_C, softness_C))
         return RowLoss(
             loss_C=(losses[0] + losses[1]) / 2,
             diagnostics={"softness": softness_C} | own_pair_diagnostics(own_C, *partitions),
@@ -122,11 +124,23 @@ class ProgressiveSelfDistillation:
         return torch.zeros_like(id_N, dtype=torch.bool).index_fill(0, order_N[:count], True)
 
     def _targets(
-        self, rows: Rows, query: Modality, key: Modality, *, allowed_CN: Tensor | None
+        self,
+        rows: Rows,
+        query: Modality,
+        key: Modality,
+        soft_S: Tensor,
+        allowed_CN: Tensor | None,
     ) -> Tensor:
-        """(C, N) A: the teacher's distribution for the rows of `query`, each sums to 1."""
-        source = (key, query) if self.swap else (query, key)
-        logits_CN = rows.logits(*source, teacher=True) / self.teacher_temperature
+        """(S, N) A for the soft rows of the block: the teacher's distribution, sums to 1."""
+        logits_SN = self._teacher_logits(rows, query, key)[soft_S]
         if allowed_CN is not None:
-            logits_CN = logits_CN.masked_fill(~allowed_CN, -torch.inf)
-        return logits_CN.softmax(1)
+            logits_SN = logits_SN.masked_fill(~allowed_CN[soft_S], -torch.inf)
+        return logits_SN.softmax(1)
+
+    def _teacher_logits(self, rows: Rows, query: Modality, key: Modality) -> Tensor:
+        """(C, N) what the targets of the rows of `query` are made of: the other direction's."""
+        source = (key, query) if self.swap else (query, key)
+        logits_CN = rows.logits(*source, teacher=True)
+        if self.teacher_temperature == 1:
+            return logits_CN
+        return logits_CN / self.teacher_temperature

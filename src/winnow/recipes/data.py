@@ -61,7 +61,7 @@ def curate(
     if rules not in SELECTIONS:
         raise InputError(f"there is no selection {rules!r}; there are {', '.join(SELECTIONS)}")
     source = open_source(shards, columns=columns)
-    annotate(source, out, workers=workers or len(os.sched_getaffinity(0)))
+    annotate(source, out, workers=os.cpu_count() or 1 if workers is None else workers)
     summary = select(out, SELECTIONS[rules](), name=rules)
     return Curated(directory=selection_directory(out, rules), summary=summary)
 

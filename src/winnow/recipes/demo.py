@@ -59,12 +59,12 @@ def run_demo(options: Demo, *, say: Say) -> Path:
         "psd-curated": (replace(recipe, objective=ProgressiveSelfDistillation()), kept.directory),
     }
     for name, (variant, directory) in runs.items():
-        say(f"{name}: {type(variant.objective).__name__} on {directory}")
+        say(f"{name}: {type(variant.objective).__name__} on the selection {directory.name!r}")
         _train_and_evaluate(variant, directory, options.out / name, packaged)
     say("[bold]4/4 report[/]")
     folders = [options.out / name for name in runs]
     say(render(headline(folders)), TWO_CHANGES, sep="\n")
-    page = write_report(
+    return write_report(
         options.out / "report.html",
         selection=kept.directory,
         runs=folders,
@@ -73,8 +73,6 @@ def run_demo(options: Demo, *, say: Say) -> Path:
         notes=[TWO_CHANGES],
         truth=truth,
     )
-    say(f"report: {page}")
-    return page
 
 
 def _train_and_evaluate(recipe: Recipe, selection: Path, out: Path, packaged: Packaged) -> None:

@@ -3,7 +3,6 @@
 Reasons and errors are "code: detail"; counts go by code.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from winnow.config import read_json
 from winnow.data.ledger import Address
+from winnow.data.selection import Selection
 from winnow.reports.pictures import order, shorten, thumbnails
 from winnow.types import InputError
 
@@ -22,6 +23,9 @@ MAX_SHARDS = 32
 pairs reads no more than one over a million."""
 
 KEPT = "kept"
+
+_SUMMARY_FIELDS = {"selection", "seen", "kept", "errors", "dropped", "rules", "shards"}
+_UNREADABLE = (InputError, OSError, pa.ArrowException)
 
 
 class Share(Protocol):
@@ -90,21 +94,23 @@ class Curation:
     shards_shown: int
     """How many shards the examples are from."""
     problem: str | None
-    """Why there are no examples, where there are none."""
+    """Why examples or their pictures are missing, where some are."""
 
 
 def read_curation(selection: Path) -> Curation:
-    """The selection in `selection`. Raises InputError where there is none."""
-    path = selection / "summary.json"
-    if not path.is_file():
-        raise InputError(f"{selection} holds no selection: make one with `winnow curate`")
-    summary = json.loads(path.read_text())
-    rows, numbers, problem = [], _spread(len(summary["shards"])), None
-    try:
-        rows = [row for number in numbers for row in _candidates(selection, number)]
-        examples = _examples(_chosen(rows), summary["shards"])
-    except (InputError, OSError) as error:
-        examples, problem = {}, str(error)
+    """The selection in `selection`. Raises InputError where there is none, or a damaged one."""
+    summary = _read_summary(selection)
+    rows: list[_Row] = []
+    numbers, problems = _spread(len(summary["shards"])), list[str]()
+    for number in numbers:
+        try:
+            rows += _candidates(selection, number)
+        except _UNREADABLE as error:
+            problems.append(str(error))
+    chosen = _chosen(rows)
+    pictures, more_problems = _pictures(selection, chosen, summary["shards"])
+    problems += more_problems
+    examples = _examples(chosen, pictures)
     in_order = [*summary["dropped"], *sorted(examples.keys() - summary["dropped"].keys())]
     return Curation(
         name=summary["selection"],
@@ -113,8 +119,21 @@ def read_curation(selection: Path) -> Curation:
         examples={code: examples[code] for code in in_order if code in examples},
         error_counts=summary.get("errors_by_code", {}),
         shards_shown=len(numbers),
-        problem=problem,
+        problem="; ".join(dict.fromkeys(problems)) or None,
     )
+
+
+def _read_summary(selection: Path) -> dict[str, Any]:
+    path = selection / "summary.json"
+    if not path.is_file():
+        raise InputError(
+            f"{selection} holds no selection ({path.name} is missing): make one with "
+            "`winnow curate`"
+        )
+    summary = read_json(path)
+    if not isinstance(summary, dict) or not summary.keys() >= _SUMMARY_FIELDS:
+        raise InputError(f"{path} is no account of a selection: make it again with `winnow curate`")
+    return summary
 
 
 class _Row(NamedTuple):
@@ -125,6 +144,10 @@ class _Row(NamedTuple):
     address: Address
     caption: str
     uid: str
+
+
+_Pictures = dict[tuple[int, Address], str | None]
+"""Data URIs by number of the shard and address in it."""
 
 
 def _steps(summary: Mapping[str, Any]) -> list[Step]:
@@ -196,12 +219,27 @@ def _chosen(rows: Sequence[_Row]) -> list[_Row]:
     return [row for few in by_code.values() for row in few[:SHOWN_PER_REASON]]
 
 
-def _examples(rows: Sequence[_Row], shards: Sequence[str]) -> dict[str, list[Example]]:
-    pictures: dict[tuple[int, Address], str | None] = {}
+def _pictures(
+    selection: Path, rows: Sequence[_Row], shards: Sequence[str]
+) -> tuple[_Pictures, list[str]]:
+    """The pictures of `rows`, and why those of some shards are missing."""
+    try:
+        columns = Selection.open(selection).columns
+    except InputError as error:
+        return {}, [str(error)]
+    pictures, problems = _Pictures(), []
     for shard in sorted({row.shard for row in rows}):
         wanted = {row.address for row in rows if row.shard == shard and not row.error}
-        for address, picture in thumbnails(shards[shard], wanted).items():
-            pictures[shard, address] = picture
+        try:
+            found = thumbnails(shards[shard], wanted, columns=columns)
+        except _UNREADABLE as error:
+            problems.append(str(error))
+        else:
+            pictures |= {(shard, address): picture for address, picture in found.items()}
+    return pictures, problems
+
+
+def _examples(rows: Sequence[_Row], pictures: _Pictures) -> dict[str, list[Example]]:
     examples: dict[str, list[Example]] = {}
     for row in rows:
         picture = pictures.get((row.shard, row.address))

@@ -145,4 +145,7 @@ def _rows(run: Run, task: str, protocol: str) -> dict[str, dict]:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    try:
+        return path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 ({error}): save it again as UTF-8") from error

@@ -17,7 +17,6 @@ from winnow.reports.examples import TaskExamples, read_examples
 from winnow.reports.runs import Run, read_runs
 from winnow.reports.table import HeadlineRow, format_p, format_points, headline_of
 from winnow.reports.training import curve, recipe_differences, run_facts
-from winnow.types import InputError
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -37,7 +36,8 @@ def write_report(
     """Write the page to `out` and return it.
 
     `tasks` (name -> folder) are where pictures for the examples come from; `notes` stand at the
-    top; `truth` is what is known of planted noise. Raises InputError for a run that is not there.
+    top; `truth` is what is known of planted noise. Raises InputError for a run or a selection
+    that is not there, or whose files are damaged.
     """
     read = read_runs(runs)
     curation, curation_problem = _curation(selection)
@@ -98,10 +98,7 @@ def _environment() -> "Environment":
 def _curation(selection: Path | None) -> tuple[Curation | None, str]:
     if selection is None:
         return None, "No selection was given, so nothing is known of what was dropped."
-    try:
-        return read_curation(selection), ""
-    except InputError as error:
-        return None, str(error)
+    return read_curation(selection), ""
 
 
 def _examples(

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from winnow.data.columns import DETECT, Columns
 from winnow.data.images import ImageError, evaluation_view
 from winnow.data.ledger import Address
 from winnow.data.sources import open_reader, open_source
@@ -45,9 +46,11 @@ def thumbnail(data: bytes) -> str | None:
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def thumbnails(shard: str, addresses: Iterable[Address]) -> dict[Address, str | None]:
+def thumbnails(
+    shard: str, addresses: Iterable[Address], *, columns: Columns = DETECT
+) -> dict[Address, str | None]:
     """The thumbnails of some pictures of one shard, read in its order."""
-    with open_reader(shard) as reader:
+    with open_reader(shard, columns=columns) as reader:
         return {
             address: thumbnail(reader.read(address))
             for address in sorted(addresses, key=lambda address: address.offset)

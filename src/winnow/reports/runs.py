@@ -1,4 +1,4 @@
-"""The files of a run, as a report reads them; each may be missing."""
+"""The files of a run, as a report reads them; each may be missing, none may be damaged."""
 
 import json
 from collections import Counter
@@ -10,7 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from winnow.config import read_json
 from winnow.types import InputError
+
+_RECIPE_FILE, _RESULTS_FILE = "recipe.json", "evaluation/results.jsonl"
+_RESULT_FIELDS = {
+    *("task", "protocol", "metric", "value", "standard_error", "n", "chance", "precision"),
+    *("model_fingerprint", "dataset_fingerprint", "version", "date"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,23 +40,32 @@ class Run:
         return rows[-1] if rows else None
 
     def predictions(self, task: str, protocol: str) -> pa.Table | None:
-        """The predictions of every sample; None where there are none."""
+        """The predictions of every sample; None where there are none. InputError if damaged."""
         path = self.folder / "evaluation" / "predictions" / f"{task}-{protocol}.parquet"
-        return pq.read_table(path) if path.is_file() else None
+        try:
+            return pq.read_table(path) if path.is_file() else None
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path} is damaged ({error}): run `winnow evaluate` again") from error
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """One Run per folder. Raises InputError for a folder that is not there."""
+    """One Run per folder. Raises InputError for a folder that is no run, or a damaged one.
+
+    A folder with results alone is one too: a model that was not trained here.
+    """
     for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder} is no run: give the folder that `winnow train` wrote")
+        if not any((folder / name).is_file() for name in (_RECIPE_FILE, _RESULTS_FILE)):
+            raise InputError(
+                f"{folder} is no run ({_RECIPE_FILE} is missing): give the folder that "
+                "`winnow train` wrote"
+            )
     return [
         Run(
             name=name,
             folder=folder,
-            recipe=_read_json(folder / "recipe.json"),
-            metrics=_read_rows(folder / "metrics.jsonl"),
-            results=_read_rows(folder / "evaluation" / "results.jsonl"),
+            recipe=_read_recipe(folder / _RECIPE_FILE),
+            metrics=_read_rows(folder / "metrics.jsonl", {"step"}),
+            results=_read_rows(folder / _RESULTS_FILE, _RESULT_FIELDS),
         )
         for folder, name in zip(folders, _names(folders), strict=True)
     ]
@@ -67,13 +83,27 @@ def _clash(parts: Sequence[tuple[str, ...]], depth: int) -> bool:
     return max(Counter(part[-depth:] for part in parts).values()) > 1
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.is_file() else None
+def _read_recipe(path: Path) -> dict[str, Any] | None:
+    recipe = read_json(path) if path.is_file() else None
+    if recipe is not None and not isinstance(recipe, dict):
+        raise InputError(f"{path} is no recipe: restore the one that `winnow train` wrote")
+    return recipe
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def _read_rows(path: Path, fields: set[str]) -> list[dict[str, Any]]:
+    """The rows of a jsonl file, each an object with `fields` at least."""
     if not path.is_file():
         return []
     # A run that is still writing, or was killed, ends in half a line.
-    whole = path.read_text().rpartition("\n")[0]
-    return [json.loads(line) for line in whole.splitlines()]
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [_read_row(line, fields, f"{path} line {n}") for n, line in enumerate(lines, start=1)]
+
+
+def _read_row(line: bytes, fields: set[str], where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where} is no json ({error}): take the line out") from error
+    if not isinstance(row, dict) or not row.keys() >= fields:
+        raise InputError(f"{where} has not the fields {sorted(fields)}: take the line out")
+    return row

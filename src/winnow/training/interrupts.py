@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM ask a run to stop; it stops between two steps, saved."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ def stop_on_signals() -> Iterator[StopRequest]:
         request.signal_number = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    if threading.current_thread() is not threading.main_thread():
+        # Python gives signals to the main thread only; who trains in another handles them there.
+        yield request
+        return
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request

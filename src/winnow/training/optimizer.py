@@ -24,12 +24,12 @@ class OptimizerConfig:
     epsilon: float = 1e-6
     """Added to the denominator."""
     warmup_steps: int = 100
-    """Steps of linear warm-up from 0."""
+    """Steps of linear warm-up, the first at 1 / warmup_steps of the peak."""
     max_gradient_norm: float = 1.0
     """Gradients are scaled down to this norm; `inf` leaves them."""
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.warmup_steps < 0 or self.max_gradient_norm <= 0:
+        if not (self.learning_rate > 0 and self.warmup_steps >= 0 and self.max_gradient_norm > 0):
             raise InputError(
                 "learning_rate and max_gradient_norm must be above 0, warmup_steps at least 0 "
                 f"(given: {self})"

@@ -67,6 +67,8 @@ class Recipe:
                 f"batch_size {self.batch_size}, steps {self.steps} and micro_batches "
                 f"{self.micro_batches} of a recipe must be at least 1"
             )
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed {self.seed} of a recipe must be from 0 to 2**63 - 1")
         if self.micro_batches > self.batch_size:
             raise InputError(
                 f"{self.micro_batches} micro_batches cannot share a batch of {self.batch_size}"

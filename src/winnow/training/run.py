@@ -5,9 +5,11 @@ the optimizer's and torch's random state from the checkpoint, N steps are k step
 N - k steps, bit for bit on a CPU.
 """
 
+import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,10 @@ from winnow.config import as_dict, differences, load, write_json
 from winnow.data.loader import Batch, load_batches
 from winnow.data.order import Order
 from winnow.data.selection import Selection
+from winnow.models.devices import usable_device
 from winnow.models.towers import Towers
 from winnow.progress import track
+from winnow.training.chance import random_state, set_random_state
 from winnow.training.checkpoint import Checkpoints
 from winnow.training.interrupts import stop_on_signals
 from winnow.training.metrics import Clock, MetricsFile, progress_note
@@ -39,21 +43,27 @@ def train(recipe: Recipe, selection: Selection, out: Path) -> Path:
     or SIGTERM; NonFiniteError before a weight moves; InputError where `out` holds another run or
     the selection has no pairs.
     """
-    _claim(out, recipe, selection)
+    _refuse_another_run(out, recipe, selection)
     model_folder = out / MODEL_FOLDER
     if (model_folder / "open_clip_config.json").is_file():
         return model_folder
     torch.manual_seed(recipe.seed)
-    device = _device(recipe.runtime.device)
+    device = usable_device(recipe.runtime.device)
     towers = Towers(recipe.model).to(device).train()
     _refuse_batch_statistics(towers, recipe.micro_batches)
     optimizer = build_optimizer(towers, recipe.optimizer)
-    checkpoints = Checkpoints(out / "checkpoints", keep=recipe.runtime.keep_checkpoints)
-    first_step = _restore(checkpoints, towers, optimizer)
-    run = _Run(recipe, towers, optimizer, checkpoints, device)
-    with MetricsFile(out, resumed_at=first_step) as metrics:
-        run.go(_batches(recipe, selection, towers, first_step), metrics, first_step)
-    towers.export(model_folder)
+    # Only now is it known that the recipe can be built: a refused one leaves the folder free.
+    with _claimed(out):
+        write_json(out / DATA_FILE, _data_facts(selection))
+        write_json(out / RECIPE_FILE, as_dict(recipe))
+        checkpoints = Checkpoints(out / "checkpoints", keep=recipe.runtime.keep_checkpoints)
+        first_step = _restore(checkpoints, towers, optimizer)
+        run = _Run(recipe, towers, optimizer, checkpoints, device)
+        # Closing ends the workers, which leave every signal to this process.
+        loading = closing(_batches(recipe, selection, towers, first_step))
+        with MetricsFile(out, resumed_at=first_step) as metrics, loading as batches:
+            run.go(batches, metrics, first_step)
+        towers.export(model_folder)
     return model_folder
 
 
@@ -73,7 +83,7 @@ class _Run:
         with stop_on_signals() as request, bar as advance:
             for done in range(first_step + 1, steps + 1):
                 with clock.waiting_for_data():
-                    batch = next(batches)
+                    batch = self._next(batches, done - 1, first_step)
                 report, learning_rate = self._step(batch, done - 1)
                 clock.step_done()
                 if done % runtime.log_every == 0 or done == steps:
@@ -90,6 +100,15 @@ class _Run:
                         "the same command goes on from there",
                         request.signal_number,
                     )
+
+    def _next(self, batches: Iterator[Batch], done: int, first_step: int) -> Batch:
+        """The next batch; where the data has an error, what was learned so far is saved first."""
+        try:
+            return next(batches)
+        except InputError:
+            if done > first_step:
+                self._save(done)
+            raise
 
     def _step(self, batch: Batch, step: int) -> tuple[StepReport, float]:
         recipe = self.recipe
@@ -114,36 +133,52 @@ class _Run:
         state = {
             "towers": self.towers.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "torch_random_state": torch.get_rng_state(),
+            "random_state": random_state(),
         }
         self.checkpoints.save(step, state)
 
 
-def _claim(out: Path, recipe: Recipe, selection: Selection) -> None:
-    """Write down what the run is; refuse a folder that holds another."""
-    if not len(selection):
-        raise InputError(f"the selection in {selection.directory} kept no pairs to train on")
-    data = {
+def _refuse_another_run(out: Path, recipe: Recipe, selection: Selection) -> None:
+    """Refuse what cannot be trained on, and a folder that holds a run of something else."""
+    if len(selection) < recipe.batch_size:
+        raise InputError(
+            f"the selection in {selection.directory} has {len(selection)} pairs, fewer than a "
+            f"batch of {recipe.batch_size}: a pair would be its own negative. Lower --batch-size"
+        )
+    if not (out / RECIPE_FILE).is_file():
+        return
+    before = load(Recipe, out / RECIPE_FILE)
+    changed = differences(replace(before, runtime=Runtime()), replace(recipe, runtime=Runtime()))
+    data, data_before = _data_facts(selection), json.loads((out / DATA_FILE).read_text())
+    if data_before["fingerprint"] != data["fingerprint"]:
+        changed.append(f"data: {_describe(data_before)} -> {_describe(data)}")
+    if changed:
+        raise InputError(
+            f"{out} holds a run of another recipe or selection ({'; '.join(changed)}): "
+            "give it back what it began with, or choose another --out"
+        )
+
+
+@contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    """Within, the folder is this process's alone; the lock goes with the process."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process is training in {out}: wait for it or stop it"
+            ) from error
+        yield
+
+
+def _data_facts(selection: Selection) -> dict[str, Any]:
+    return {
         "selection": str(selection.directory),
         "fingerprint": selection.fingerprint,
         "pairs": len(selection),
     }
-    if (out / RECIPE_FILE).is_file():
-        before = load(Recipe, out / RECIPE_FILE)
-        changed = differences(
-            replace(before, runtime=Runtime()), replace(recipe, runtime=Runtime())
-        )
-        before_data = json.loads((out / DATA_FILE).read_text())
-        if before_data["fingerprint"] != selection.fingerprint:
-            changed.append(f"data: {_describe(before_data)} -> {_describe(data)}")
-        if changed:
-            raise InputError(
-                f"{out} holds a run of another recipe or selection ({'; '.join(changed)}): "
-                "give it back what it began with, or choose another --out"
-            )
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / DATA_FILE, data)
-    write_json(out / RECIPE_FILE, as_dict(recipe))
 
 
 def _describe(data: dict[str, Any]) -> str:
@@ -155,16 +190,18 @@ def _restore(checkpoints: Checkpoints, towers: Towers, optimizer: torch.optim.Op
     found = checkpoints.load_newest()
     if found is None:
         return 0
-    step, state = found
+    step, state, damaged = found
+    for name in damaged:
+        warnings.warn(f"checkpoint {name} is damaged; going on from step {step}", stacklevel=2)
     towers.load_state_dict(state["towers"])
     optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["torch_random_state"])
+    set_random_state(state["random_state"])
     return step
 
 
 def _batches(
     recipe: Recipe, selection: Selection, towers: Towers, first_step: int
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     return load_batches(
         selection,
         Order(shard_counts=selection.shard_counts, seed=recipe.seed),
@@ -176,12 +213,6 @@ def _batches(
         first_step=first_step,
         last_step=recipe.steps,
     )
-
-
-def _device(asked: str) -> torch.device:
-    if asked != "auto":
-        return torch.device(asked)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _precision(name: str, device: torch.device) -> AbstractContextManager:

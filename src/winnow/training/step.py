@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from winnow.data.loader import Batch
 from winnow.models.towers import Embeddings, Towers
 from winnow.objectives import Context, Loss, Rule, contrastive_loss
+from winnow.training.chance import random_state, set_random_state
 from winnow.types import InputError
 
 
@@ -62,15 +63,15 @@ def training_step(
     random_states, parts = [], []
     with torch.set_grad_enabled(micro_batches == 1):
         for part in slices:
-            random_states.append(torch.get_rng_state())
+            random_states.append(random_state())
             with precision:
                 parts.append(towers(batch.image_BCHW[part], batch.text_BT[part]))
     embeddings = parts[0] if micro_batches == 1 else _joined_leaves(parts)
     loss = _loss(rule, embeddings, batch, step=step, progress=progress, seed=seed)
     loss.total.backward()
     if micro_batches > 1:
-        for part, random_state in zip(slices, random_states, strict=True):
-            torch.set_rng_state(random_state)
+        for part, state in zip(slices, random_states, strict=True):
+            set_random_state(state)
             with precision:
                 again = towers(batch.image_BCHW[part], batch.text_BT[part])
             _backward_slice(again, embeddings, part)
@@ -79,7 +80,7 @@ def training_step(
     if not (math.isfinite(value) and math.isfinite(norm)):
         raise NonFiniteError(
             f"step {step}: the loss is {value}, its gradient's norm {norm}, the scale {scale:.1f}; "
-            "no weight was moved. Lower the learning rate or lengthen the warm-up."
+            "no weight was moved. Lower the learning rate or warm up longer, in another --out."
         )
     optimizer.step()
     towers.clamp_scale()

@@ -26,7 +26,7 @@ def map_in_processes(
 
     `what` names the work in the line of progress.
     """
-    processes = processes or len(os.sched_getaffinity(0))
+    processes = processes or os.cpu_count() or 1
     bar = track(what, total=len(items), unit="pictures")
     if processes == 1 or len(items) < _WORTH_A_PROCESS:
         with bar as advance:
