@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "winnow needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[demo,dev,bench]'
+	$(BIN)/uv pip install --system-certs --python $(BIN)/python --constraint constraints.txt --editable '.[demo,dev,bench]'
 	touch $(READY)
 
 demo: $(READY)  ## curate, train two models, evaluate and report on real pictures, in minutes
