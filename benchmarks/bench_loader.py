@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import webdataset as wds
+from harness import alternate, ratio_of, report
 from open_clip import SimpleTokenizer
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.transform import image_transform
 from PIL import Image
 
-from harness import alternate, ratio_of, report
 from winnow.data.augmentation import Augmentation, choose_crop
 from winnow.data.images import training_view
 from winnow.data.loader import load_batches

@@ -9,10 +9,10 @@ import argparse
 from contextlib import nullcontext
 
 import torch
-from open_clip.loss import ClipLoss
-from winnow.data.loader import Batch
-
 from harness import Ratio, alternate, ratio_of, report
+from open_clip.loss import ClipLoss
+
+from winnow.data.loader import Batch
 from winnow.models.towers import Towers
 from winnow.objectives import HardNegativeNCE, InfoNCE, ProgressiveSelfDistillation
 from winnow.recipes import tiny

@@ -1,12 +1,14 @@
 """The demo end to end, on a small build of the packaged pictures and a step or two of training."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from winnow.data.packaged import PackagedConfig, build
 from winnow.recipes import demo as demo_module
 from winnow.recipes.demo import TWO_CHANGES, Demo, run_demo
+from winnow.recipes.training import tiny
 from winnow.types import InputError
 
 SMALL = PackagedConfig(side=32, max_concepts=40, max_icons=0)
@@ -21,6 +23,7 @@ def packaged(tmp_path_factory):
 def said(packaged, monkeypatch):
     """The demo on the small build; what it says is collected as text."""
     monkeypatch.setattr(demo_module, "packaged_data", lambda: packaged)
+    monkeypatch.setattr(demo_module, "tiny", lambda: replace(tiny(), batch_size=32))
     return []
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from open_clip.loss import ClipLoss
 from small_towers import SMALL
-from winnow.data.loader import Batch
 
+from winnow.data.loader import Batch
 from winnow.models import CustomTowers, TimmImageTower
 from winnow.models.towers import Towers
 from winnow.objectives import HardNegativeNCE, InfoNCE, ProgressiveSelfDistillation
