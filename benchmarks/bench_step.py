@@ -15,7 +15,7 @@ from open_clip.loss import ClipLoss
 from winnow.data.loader import Batch
 from winnow.models.towers import Towers
 from winnow.objectives import HardNegativeNCE, InfoNCE, ProgressiveSelfDistillation
-from winnow.recipes import tiny
+from winnow.recipes.training import tiny
 from winnow.training.optimizer import OptimizerConfig, build_optimizer
 from winnow.training.step import training_step
 

@@ -22,6 +22,14 @@ def test_help_lists_every_verb_and_loads_nothing_heavy():
     assert done.stdout.rstrip().endswith("[]")
 
 
+def test_curating_does_not_load_torch():
+    script = "import sys, winnow.recipes.data; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+
+
 def test_an_unknown_verb_names_the_known_ones(capsys):
     assert cli.run(["trian"]) == 2
     assert "demo, curate, train, evaluate, report" in capsys.readouterr().err

@@ -69,9 +69,9 @@ def curate(arguments: list[str]) -> None:
 
 def train(arguments: list[str]) -> None:
     """Train a recipe on a selection or on raw shards; run again, it goes on where it was."""
-    from winnow.recipes import RECIPES
     from winnow.recipes.data import open_selection
     from winnow.recipes.train import Train
+    from winnow.recipes.training import RECIPES
     from winnow.training.run import train
 
     name = arguments[0] if arguments else "--help"

@@ -60,3 +60,7 @@ def psd() -> Recipe:
 def hn_nce() -> Recipe:
     """`clip` with hard negatives (Radenovic et al. 2023)."""
     return replace(clip(), objective=HardNegativeNCE())
+
+
+RECIPES = {"tiny": tiny, "clip": clip, "psd": psd, "hn_nce": hn_nce}
+"""The training recipes by the name that `winnow train` knows."""
