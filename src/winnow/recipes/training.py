@@ -29,7 +29,7 @@ def tiny() -> Recipe:
         optimizer=OptimizerConfig(learning_rate=1.5e-3, weight_decay=0.1, warmup_steps=40),
         augmentation=Augmentation(crop_area=(0.8, 1.0), grayscale_probability=0.2),
         batch_size=256,
-        steps=550,
+        steps=480,
         runtime=Runtime(workers=1, checkpoint_every=100),
     )
 
