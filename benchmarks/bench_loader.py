@@ -48,6 +48,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1024)
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.pictures < PER_SHARD or arguments.pictures % PER_SHARD:
+        parser.error(f"--pictures must be a multiple of {PER_SHARD}, the size of a shard")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         shards = write_shards(Path(scratch) / "shards", arguments.pictures)

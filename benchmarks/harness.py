@@ -2,7 +2,8 @@
 
 Absolute times on a shared machine are noise; a ratio of neighbours in time is not. Each round runs
 every peer once; the ratio is taken within the round; the result is the median ratio with the
-interval of its order statistics (binomial, at least 95 %). An interval that holds 1 is a tie.
+interval of its order statistics (binomial, at least 95 %). An interval that holds the aim leaves it
+unresolved.
 """
 
 import json
@@ -43,6 +44,7 @@ class Ratio:
 
 def alternate(peers: dict[str, Callable[[], None]], *, rounds: int) -> dict[str, list[float]]:
     """Seconds of each peer in each round, after one round of warm-up that does not count."""
+    median_interval(rounds)  # refuses too few before any time is spent
     times: dict[str, list[float]] = {name: [] for name in peers}
     for round_number in range(rounds + 1):
         for name, run in peers.items():
