@@ -32,6 +32,9 @@ EXECUTIONS = {
     "one-block": {"execution": "blocked", "block_size": 64},
     "blocks-of-4": {"execution": "blocked", "block_size": 4},
     "blocks-of-1": {"execution": "blocked", "block_size": 1},
+    "tiled": {"execution": "tiled"},
+    "tiles-of-4": {"execution": "tiled", "block_size": 4},
+    "tiles-of-1": {"execution": "tiled", "block_size": 1},
 }
 by_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 by_execution = pytest.mark.parametrize("execution", EXECUTIONS.values(), ids=EXECUTIONS.keys())
@@ -136,7 +139,7 @@ def test_soft_targets_receive_no_gradient():
 
 
 @by_rule
-@pytest.mark.parametrize("name", ["one-block", "blocks-of-4", "blocks-of-1"])
+@pytest.mark.parametrize("name", ["one-block", "blocks-of-4", "blocks-of-1", "tiled", "tiles-of-4", "tiles-of-1"])
 def test_blocks_change_nothing(rule, name):
     image, text = embeddings()
     bias = torch.tensor(-1.0, dtype=torch.float64)

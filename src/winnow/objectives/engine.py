@@ -1,38 +1,38 @@
-"""The engine: any rule on any batch, exactly, without the rule knowing how it is executed.
+"""The engine: any rule on any batch, exactly, on any number of ranks.
 
-`dense` runs the rule once on all rows with plain autograd: the oracle, and the fastest way for the
-batches whose N x N matrices are small. `blocked` walks blocks of rows and takes each block's
-gradient at once, so that memory is O(N·d + block·N).
+`dense`    autograd on the rule over all of a rank's rows: the oracle.
+`blocked`  autograd on the rule, block of rows by block: any rule in little memory.
+`tiled`    closed-form gradients of the built-in rules, tile by tile: the fastest without a kernel.
+`triton`   the same as fused kernels.
+`auto`     tiled for a rule that has a closed form; else dense for a small batch, and blocked.
+
+All give the same loss and the same gradient up to rounding. Under a process group the batch is that
+of all ranks. `.total` is then the same on every rank, and its backward pass leaves in features,
+scale and bias the world size times this rank's share, so that DDP's and FSDP2's averaging gives the
+gradient that one process would have found.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from winnow.objectives.rows import Context, RowLoss, Rows, Rule, Teacher
+from winnow.distributed import require_equal_counts
+from winnow.objectives.batch import Embedded, Loss
+from winnow.objectives.closed_form import ClosedFormRule
+from winnow.objectives.pairs import Context, gather_pairs
+from winnow.objectives.row_blocks import row_blocks
+from winnow.objectives.rows import Rule, Teacher
+from winnow.objectives.tiled import TiledWalks
+from winnow.objectives.two_pass import two_pass
 from winnow.types import InputError
 
-Execution = Literal["auto", "dense", "blocked"]
+Execution = Literal["auto", "dense", "blocked", "tiled", "triton"]
 
-_DENSE_UP_TO = 2048
-"""`auto` goes dense while a logits matrix stays under 16 MB in float32."""
+_DENSE_UP_TO = 1 << 22
+"""`auto` goes dense while a rank's logits stay under 16 MB in float32."""
 _BLOCK_LOGITS = 1 << 21
 """Logits in a block of rows where no block size is given: 8 MB in float32."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loss:
-    """The loss of a batch."""
-
-    total: Tensor
-    """Weighted mean over the batch's pairs; differentiable in features, scale and bias."""
-    per_pair_B: Tensor
-    """(i2t_i + t2i_i) / 2 of every pair, without gradient."""
-    diagnostics: dict[str, Tensor]
-    """Named quantities per pair, each (B,), without gradient; they depend on the rule."""
 
 
 def contrastive_loss(
@@ -49,20 +49,42 @@ def contrastive_loss(
     block_size: int | None = None,
     execution: Execution = "auto",
 ) -> Loss:
-    """The loss of `rule` on a batch of unit-norm embeddings.
+    """The loss of `rule` on the unit-norm embeddings of this rank's pairs, among all ranks' pairs.
 
     Row i of `image_BD` belongs to row i of `text_BD`; `scale` is exp(logit_scale), `bias` is added
-    to every logit, both with one element. float64 stays float64, everything shorter is computed
-    in float32. Raises InputError where shapes or sizes cannot be right.
+    to every logit, both with one element. `block_size` is the rows of a block, or the side of a
+    tile. float64 stays float64, everything shorter is computed in float32. Raises InputError where
+    shapes or sizes cannot be right, where ranks bring different numbers of pairs, and where an
+    execution does not know the rule.
     """
     _check(image_BD, text_BD, block_size)
-    context = context or Context()
     with torch.autocast(image_BD.device.type, enabled=False):
-        batch = _whole_batch(image_BD, text_BD, scale, bias, teacher, context)
-        batch = replace(batch, progress=progress, step=step)
-        if execution == "dense" or (execution == "auto" and len(image_BD) <= _DENSE_UP_TO):
-            return _dense(rule, batch)
-        return _blocked(rule, batch, block_size or max(1, _BLOCK_LOGITS // len(image_BD)))
+        require_equal_counts(image_BD, "pairs")
+        context = context or Context()
+        batch = _embedded(image_BD, text_BD, scale, bias, teacher, context, progress, step)
+        if execution == "auto":
+            execution = _choose(rule, batch)
+        if execution == "dense":
+            return row_blocks(rule, batch, len(image_BD))
+        if execution == "blocked":
+            return row_blocks(rule, batch, block_size or max(1, _BLOCK_LOGITS // len(batch.pairs)))
+        if not isinstance(rule, ClosedFormRule):
+            raise InputError(
+                f"{type(rule).__name__} states no closed form, which the {execution} execution "
+                "runs: take execution 'auto', 'blocked' or 'dense'"
+            )
+        if execution == "tiled":
+            return two_pass(rule, batch, TiledWalks(batch, block_size))
+        from winnow.objectives.fused import FusedWalks
+
+        return two_pass(rule, batch, FusedWalks(batch))
+
+
+def _choose(rule: Rule, batch: Embedded) -> Execution:
+    if isinstance(rule, ClosedFormRule):
+        return "tiled"
+    small = len(batch.image_BD) * len(batch.pairs) <= _DENSE_UP_TO
+    return "dense" if small else "blocked"
 
 
 def _check(image_BD: Tensor, text_BD: Tensor, block_size: int | None) -> None:
@@ -75,115 +97,37 @@ def _check(image_BD: Tensor, text_BD: Tensor, block_size: int | None) -> None:
         raise InputError(f"block_size is {block_size}; it must be at least 1")
 
 
-def _whole_batch(
+def _embedded(
     image_BD: Tensor,
     text_BD: Tensor,
     scale: Tensor,
     bias: Tensor | None,
     teacher: Teacher | None,
     context: Context,
-) -> Rows:
-    """The batch as one block, in the precision it is computed in."""
+    progress: float,
+    step: int,
+) -> Embedded:
+    """The rank's batch in the precision it is computed in, and the facts of all pairs."""
     dtype = torch.float64 if image_BD.dtype == torch.float64 else torch.float32
-    count, device = len(image_BD), image_BD.device
     if teacher is not None:
         teacher = Teacher(
             image_BD=teacher.image_BD.detach().to(dtype),
             text_BD=teacher.text_BD.detach().to(dtype),
-            scale=teacher.scale.detach().to(dtype),
+            scale=teacher.scale.detach().to(dtype).reshape(()),
         )
-    masks = (context.caption_id_B, context.image_id_B)
-    return Rows(
-        image_ND=image_BD.to(dtype),
-        text_ND=text_BD.to(dtype),
+    given = [tensor for tensor in (image_BD, text_BD, scale, bias) if tensor is not None]
+    return Embedded(
+        image_BD=image_BD.to(dtype),
+        text_BD=text_BD.to(dtype),
         scale=scale.to(dtype).reshape(()),
         bias=None if bias is None else bias.to(dtype).reshape(()),
         teacher=teacher,
-        start=0,
-        size=count,
-        sample_id_N=_or_else(context.sample_id_B, lambda: torch.arange(count, device=device)),
-        weight_N=_or_else(context.weight_B, lambda: torch.ones(count, device=device)).to(dtype),
-        mask_ids_N=tuple(ids for ids in masks if ids is not None),
-        progress=0.0,
-        step=0,
-        seed=context.seed,
+        pairs=gather_pairs(
+            context,
+            count=len(image_BD),
+            like=scale.detach().to(image_BD.device, dtype),
+            progress=progress,
+            step=step,
+        ),
+        needs_gradient=torch.is_grad_enabled() and any(t.requires_grad for t in given),
     )
-
-
-def _or_else(given: Tensor | None, default: Callable[[], Tensor]) -> Tensor:
-    return default() if given is None else given
-
-
-def _dense(rule: Rule, batch: Rows) -> Loss:
-    with torch.no_grad():
-        statistics_N = rule.prepare(batch)
-    rows = rule(batch.with_statistics(statistics_N))
-    total = (batch.weight_N * rows.loss_C).sum() / batch.weight_N.sum()
-    return Loss(total=total, per_pair_B=rows.loss_C.detach(), diagnostics=rows.diagnostics)
-
-
-def _blocked(rule: Rule, batch: Rows, block_size: int) -> Loss:
-    inputs = [t for t in (batch.image_ND, batch.text_ND, batch.scale, batch.bias) if t is not None]
-    statistics_N = _statistics(rule, _with_inputs(batch, [t.detach() for t in inputs]), block_size)
-    leaves = [tensor.detach().requires_grad_() for tensor in inputs]
-    batch = _with_inputs(batch, leaves)
-    blocks: list[RowLoss] = []
-    total = torch.zeros((), dtype=batch.scale.dtype, device=batch.scale.device)
-    for rows in _blocks(batch, block_size):
-        with torch.enable_grad():
-            block = rule(rows.with_statistics(statistics_N))
-            block_total = (rows.weight_C * block.loss_C).sum() / batch.weight_N.sum()
-        block_total.backward(inputs=leaves)
-        total += block_total.detach()
-        blocks.append(RowLoss(loss_C=block.loss_C.detach(), diagnostics=block.diagnostics))
-    gradients = [leaf.grad for leaf in leaves]
-    return Loss(
-        total=_KnownGradient.apply(total, gradients, *inputs),
-        per_pair_B=torch.cat([block.loss_C for block in blocks]),
-        diagnostics={
-            name: torch.cat([block.diagnostics[name] for block in blocks])
-            for name in blocks[0].diagnostics
-        },
-    )
-
-
-def _with_inputs(batch: Rows, inputs: list[Tensor]) -> Rows:
-    """The batch on other tensors of the same values: image, text, scale and, if any, bias."""
-    image_ND, text_ND, scale, *bias = inputs
-    return replace(
-        batch, image_ND=image_ND, text_ND=text_ND, scale=scale, bias=bias[0] if bias else None
-    )
-
-
-def _statistics(rule: Rule, batch: Rows, block_size: int) -> dict[str, Tensor]:
-    """What `prepare` says of all blocks, joined; a rule that needs nothing costs nothing."""
-    found: list[dict[str, Tensor]] = []
-    for rows in _blocks(batch, block_size):
-        statistics_C = rule.prepare(rows)
-        if not statistics_C:
-            return {}
-        found.append(statistics_C)
-    return {name: torch.cat([block[name] for block in found]) for name in found[0]}
-
-
-def _blocks(batch: Rows, block_size: int) -> list[Rows]:
-    count = len(batch.image_ND)
-    return [
-        replace(batch, start=start, size=min(block_size, count - start), cache={})
-        for start in range(0, count, block_size)
-    ]
-
-
-class _KnownGradient(torch.autograd.Function):
-    """A scalar whose gradients were found on the way forward."""
-
-    @staticmethod
-    def forward(ctx: Any, total: Tensor, gradients: list[Tensor], *inputs: Tensor) -> Tensor:
-        """`total`; `gradients` are its gradients in `inputs`."""
-        ctx.gradients = gradients
-        return total.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Any, ...]:
-        """The known gradients, scaled."""
-        return (None, None, *(upstream[0] * gradient for gradient in ctx.gradients))

@@ -14,13 +14,24 @@ re-implementations have it; whether gradient flows through w is our reading (it 
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from winnow.objectives.rows import DIRECTIONS, RowLoss, Rows, own_pair_diagnostics
+from winnow.objectives.closed_form import Measure
+from winnow.objectives.pairs import Pairs
+from winnow.objectives.rows import (
+    DIRECTION_NAMES,
+    DIRECTIONS,
+    RowLoss,
+    Rows,
+    own_pair_diagnostics,
+)
+from winnow.objectives.softmax_form import SoftmaxForm
 from winnow.types import InputError
+
+_SMALLEST_BETA = 1e-6
+"""Below it, β s of a masked column would no longer be far from β s of a negative."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +41,17 @@ class HardNegativeNCE:
     alpha: float = 1.0
     """Weight of the own pair in the denominator, in (0, 1]; below 1 allows for false negatives."""
     beta: float = 0.25
-    """Hardness, at least 0: concentration of the weights on the most similar negatives."""
+    """Hardness, 0 or at least 1e-6: how much the weights favour the most similar negatives."""
     detach_weights: bool = False
     """Treat the weights as constants. With them, easy negatives are slightly attracted."""
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha <= 1:
             raise InputError(f"alpha of HardNegativeNCE is {self.alpha}; it must lie in (0, 1]")
-        if not 0 <= self.beta < math.inf:
-            raise InputError(f"beta of HardNegativeNCE is {self.beta}; it must be at least 0")
+        if self.beta != 0 and not _SMALLEST_BETA <= self.beta < math.inf:
+            raise InputError(
+                f"beta of HardNegativeNCE is {self.beta}; it must be 0 or at least {_SMALLEST_BETA}"
+            )
 
     def prepare(self, rows: Rows) -> dict[str, Tensor]:
         """Nothing is needed of the whole batch: both normalisers belong to a row."""
@@ -46,70 +59,41 @@ class HardNegativeNCE:
 
     def __call__(self, rows: Rows) -> RowLoss:
         """(i2t_i + t2i_i) / 2."""
-        own_C = rows.own(rows.logits("image", "text"))
-        negative_CN = _negatives(rows)
-        losses, partitions = [], []
-        for query, key in DIRECTIONS:
-            log_weighted_C, log_plain_C = _LogNegatives.apply(
-                rows.logits(query, key), negative_CN, self.beta, self.detach_weights
-            )
-            losses.append(torch.logaddexp(math.log(self.alpha) + own_C, log_weighted_C) - own_C)
-            partitions.append(torch.logaddexp(own_C.detach(), log_plain_C))
+        image_C, text_C = self.log_denominators(rows)
         return RowLoss(
-            loss_C=(losses[0] + losses[1]) / 2,
-            diagnostics=own_pair_diagnostics(own_C, *partitions),
+            loss_C=(image_C + text_C) / 2 - rows.own(rows.logits("image", "text")),
+            diagnostics=self.diagnostics(rows),
         )
 
+    def closed_form(self, pairs: Pairs, measure: Measure) -> SoftmaxForm:
+        """The same loss for the tiled and triton executions."""
+        return SoftmaxForm(alpha=self.alpha, beta=self.beta, detach_weights=self.detach_weights)
 
-class _LogNegatives(torch.autograd.Function):
-    """neg_i, and log Σ_{j≠i} exp s_ij beside it; both -inf where a row has no negatives.
+    def log_denominators(self, rows: Rows) -> list[Tensor]:
+        """(C,) log(α exp s_ii + Σ_j w_ij exp s_ij) for both directions."""
+        return [
+            torch.logaddexp(
+                math.log(self.alpha) + rows.own(logits_CN), self._log_negatives(rows, logits_CN)
+            )
+            for logits_CN in (rows.logits(*direction) for direction in DIRECTIONS)
+        ]
 
-    With e = exp(s - max), both sums come from e^β and e^(1+β), and so does the gradient:
+    @torch.no_grad()
+    def diagnostics(self, rows: Rows) -> dict[str, Tensor]:
+        """Of the own pair, and how many negatives the weights w amount to: (Σ w)² / Σ w²."""
+        found = own_pair_diagnostics(rows)
+        for direction, name in zip(DIRECTIONS, DIRECTION_NAMES, strict=True) if self.beta else ():
+            weight_CN = (self.beta * rows.negatives(rows.logits(*direction))).softmax(1)
+            found[f"effective_negatives_{name}"] = torch.where(
+                rows.pairs.negatives_N[rows.block] > 0, 1 / weight_CN.square().sum(1), 0.0
+            )
+        return found
 
-        d neg_i / d s_ij = (1 + β) e^(1+β)_ij / Σ_k e^(1+β)_ik - β e^β_ij / Σ_k e^β_ik
-
-    With detached weights, the factors β of the gradient are 0. Written out because autograd would
-    pass over the matrix three times as often.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, logits_CN: Tensor, negative_CN: Tensor, beta: float, detach_weights: bool
-    ) -> tuple[Tensor, Tensor]:
-        """(neg_C, log-sum of the negatives' plain exponentials)."""
-        count_C = negative_CN.sum(1)
-        shifted_CN = logits_CN.masked_fill(~negative_CN, -torch.inf)
-        max_C = shifted_CN.amax(1).nan_to_num(neginf=0.0)
-        shifted_CN -= max_C[:, None]
-        weight_CN = (beta * shifted_CN).exp_() if beta else negative_CN.to(logits_CN.dtype)
-        hard_CN = shifted_CN.exp_()
-        plain_C = hard_CN.sum(1)
-        hard_CN *= weight_CN
-        # The largest term of a sum is 1; a row without negatives has sums of 0 and gradient 0.
-        hard_C, weight_C = hard_CN.sum(1).clamp(min=1), weight_CN.sum(1).clamp(min=1)
-        ctx.save_for_backward(hard_CN, weight_CN, hard_C, weight_C)
-        ctx.beta, ctx.detach_weights = beta, detach_weights
-        log_mean_C = (count_C.to(logits_CN.dtype) / weight_C).log() + hard_C.log()
-        log_plain_C = max_C + plain_C.log()
-        ctx.mark_non_differentiable(log_plain_C)
-        return max_C + log_mean_C, log_plain_C
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of neg_i in the logits."""
-        hard_CN, weight_CN, hard_C, weight_C = ctx.saved_tensors
-        through_weights = 0.0 if ctx.detach_weights else ctx.beta
-        gradient_CN = hard_CN * ((1 + through_weights) * upstream[0] / hard_C)[:, None]
-        if through_weights:
-            gradient_CN.addcmul_(weight_CN, (-through_weights * upstream[0] / weight_C)[:, None])
-        return gradient_CN, None, None, None
-
-
-def _negatives(rows: Rows) -> Tensor:
-    """(C, N) the columns that are negatives of their row: the allowed ones but the own pair."""
-    allowed_CN = rows.allowed_CN
-    if allowed_CN is None:
-        allowed_CN = torch.ones(
-            rows.size, len(rows.image_ND), dtype=torch.bool, device=rows.image_ND.device
-        )
-    return allowed_CN.scatter(1, rows.positive_index_C[:, None], False)
+    def _log_negatives(self, rows: Rows, logits_CN: Tensor) -> Tensor:
+        """(C,) neg_i; -inf without negatives."""
+        negative_CN = rows.negatives(logits_CN)
+        count_C = rows.pairs.negatives_N[rows.block]
+        if not self.beta:
+            return torch.where(count_C > 0, negative_CN.logsumexp(1), -torch.inf)
+        weight_CN = self.beta * (negative_CN.detach() if self.detach_weights else negative_CN)
+        return count_C.log() + (negative_CN + weight_CN).logsumexp(1) - weight_CN.logsumexp(1)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from winnow.objectives.rows import RowLoss, Rows, log_partition, own_pair_diagnostics
+from winnow.objectives.closed_form import Measure
+from winnow.objectives.pairs import Pairs
+from winnow.objectives.rows import RowLoss, Rows, log_partitions, own_pair_diagnostics
+from winnow.objectives.softmax_form import SoftmaxForm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +23,12 @@ class InfoNCE:
 
     def __call__(self, rows: Rows) -> RowLoss:
         """(i2t_i + t2i_i) / 2."""
-        image_text_CN, text_image_CN = rows.logits("image", "text"), rows.logits("text", "image")
-        image_partition_C = log_partition(image_text_CN, rows.allowed_CN)
-        text_partition_C = log_partition(text_image_CN, rows.allowed_CN)
-        own_C = rows.own(image_text_CN)
+        image_C, text_C = log_partitions(rows)
         return RowLoss(
-            loss_C=(image_partition_C + text_partition_C) / 2 - own_C,
-            diagnostics=own_pair_diagnostics(own_C, image_partition_C, text_partition_C),
+            loss_C=(image_C + text_C) / 2 - rows.own(rows.logits("image", "text")),
+            diagnostics=own_pair_diagnostics(rows),
         )
+
+    def closed_form(self, pairs: Pairs, measure: Measure) -> SoftmaxForm:
+        """The same loss for the tiled and triton executions."""
+        return SoftmaxForm()

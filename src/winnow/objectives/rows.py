@@ -13,9 +13,12 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from winnow.objectives.pairs import MASKED, Pairs
+
 Modality = Literal["image", "text"]
 DIRECTIONS: tuple[tuple[Modality, Modality], ...] = (("image", "text"), ("text", "image"))
 """Image to text and text to image: (query, key)."""
+DIRECTION_NAMES = tuple(f"{query}_to_{key}" for query, key in DIRECTIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,28 +33,12 @@ class RowLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """Embeddings of the batch by another model (an EMA copy, say), unit-norm, without gradient."""
+    """Embeddings of a rank's pairs by another model (an EMA copy, say), unit-norm, no gradient."""
 
     image_BD: Tensor
     text_BD: Tensor
     scale: Tensor
-    """Its own exp(logit_scale), a scalar."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """What is known of the batch's pairs beyond their embeddings. Every part is optional."""
-
-    sample_id_B: Tensor | None = None
-    """int64; makes every per-sample choice survive permutation and resume. Default: position."""
-    weight_B: Tensor | None = None
-    """Non-negative weight of each pair in the mean. Default: 1."""
-    caption_id_B: Tensor | None = None
-    """int64; pairs whose ids agree are not negatives of each other."""
-    image_id_B: Tensor | None = None
-    """int64; likewise for the pictures."""
-    seed: int = 0
-    """Seeds the per-sample choices."""
+    """Its own exp(logit_scale), one element."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +50,10 @@ class Rows:
     scale: Tensor
     bias: Tensor | None
     teacher: Teacher | None
+    """Of the whole batch."""
+    pairs: Pairs
     start: int
     size: int
-    sample_id_N: Tensor
-    weight_N: Tensor
-    mask_ids_N: tuple[Tensor, ...]
-    """Where two pairs agree in any of these ids, neither is a negative of the other."""
-    progress: float
-    """Share of the training that is done, in [0, 1]."""
-    step: int
-    seed: int
     statistics_N: Mapping[str, Tensor] = field(default_factory=dict)
     """What `Rule.prepare` found, for the whole batch."""
     cache: dict[tuple[Modality, Modality], Tensor] = field(default_factory=dict)
@@ -88,22 +69,16 @@ class Rows:
         return torch.arange(self.start, self.start + self.size, device=self.image_ND.device)
 
     @property
-    def sample_id_C(self) -> Tensor:
-        """int64 ids of the block's pairs."""
-        return self.sample_id_N[self.block]
-
-    @property
     def weight_C(self) -> Tensor:
         """Weights of the block's pairs in the mean."""
-        return self.weight_N[self.block]
+        return self.pairs.weight_N[self.block]
 
     @property
-    def allowed_CN(self) -> Tensor | None:
-        """Columns a row may be compared with, its own included; None where all are allowed."""
-        if not self.mask_ids_N:
-            return None
-        same_CN = torch.stack([ids[self.block, None] == ids for ids in self.mask_ids_N]).any(0)
-        return ~same_CN.scatter(1, self.positive_index_C[:, None], False)
+    def forbidden_CN(self) -> Tensor:
+        """Columns that are no negatives of a row; its own pair is one."""
+        forbidden_CN = self.pairs.forbidden(self.block, slice(0, len(self.pairs)))
+        assert forbidden_CN is not None, "a block holds its own pairs"
+        return forbidden_CN
 
     def logits(self, query: Modality, key: Modality, *, teacher: bool = False) -> Tensor:
         """(C, N) logits of the block's `query` embeddings against all `key` embeddings.
@@ -114,18 +89,22 @@ class Rows:
         if teacher and self.teacher is not None:
             sides = {"image": self.teacher.image_BD, "text": self.teacher.text_BD}
             return self.teacher.scale * (sides[query][self.block] @ sides[key].T)
-        logits_CN = self._student_logits(query, key)
+        logits_CN = self._model_logits(query, key)
         return logits_CN.detach() if teacher else logits_CN
 
     def own(self, logits_CN: Tensor) -> Tensor:
         """(C,) the entries of the rows' own pairs."""
         return logits_CN.gather(1, self.positive_index_C[:, None]).squeeze(1)
 
+    def negatives(self, logits_CN: Tensor) -> Tensor:
+        """(C, N) the same logits, those that are no negatives out of the way."""
+        return logits_CN.masked_fill(self.forbidden_CN, MASKED)
+
     def with_statistics(self, statistics_N: Mapping[str, Tensor]) -> "Rows":
         """The same rows, logits already computed included, after the first pass."""
         return replace(self, statistics_N=statistics_N)
 
-    def _student_logits(self, query: Modality, key: Modality) -> Tensor:
+    def _model_logits(self, query: Modality, key: Modality) -> Tensor:
         if (query, key) in self.cache:
             return self.cache[query, key]
         whole_batch = self.size == len(self.image_ND)
@@ -156,18 +135,28 @@ class Rule(Protocol):
         ...
 
 
-def log_partition(logits_CN: Tensor, allowed_CN: Tensor | None) -> Tensor:
-    """(C,) log Σ_j exp(logits) over the allowed columns."""
-    if allowed_CN is not None:
-        logits_CN = logits_CN.masked_fill(~allowed_CN, -torch.inf)
-    return logits_CN.logsumexp(1)
+def log_partitions(rows: Rows) -> list[Tensor]:
+    """(C,) log Σ_j exp s_ij over the own pair and the negatives, for both directions."""
+    return [
+        torch.logaddexp(rows.own(logits_CN), rows.negatives(logits_CN).logsumexp(1))
+        for logits_CN in (rows.logits(*direction) for direction in DIRECTIONS)
+    ]
 
 
-def own_pair_diagnostics(
-    own_logit_C: Tensor, image_partition_C: Tensor, text_partition_C: Tensor
-) -> dict[str, Tensor]:
-    """How much each pair is believed: the softmax probability of the own pair, both ways."""
-    return {
-        "own_probability_image_to_text": (own_logit_C - image_partition_C).detach().exp(),
-        "own_probability_text_to_image": (own_logit_C - text_partition_C).detach().exp(),
-    }
+@torch.no_grad()
+def own_pair_diagnostics(rows: Rows) -> dict[str, Tensor]:
+    """How much each pair is believed, both ways: probability, and whether it ranks first."""
+    found = {}
+    for direction, name in zip(DIRECTIONS, DIRECTION_NAMES, strict=True):
+        logits_CN = rows.logits(*direction)
+        own_C, negative_CN = rows.own(logits_CN), rows.negatives(logits_CN)
+        partition_C = torch.logaddexp(own_C, negative_CN.logsumexp(1))
+        found[f"own_probability_{name}"] = (own_C - partition_C).exp()
+        found[f"rank_1_{name}"] = ranks_first(own_C, negative_CN.amax(1), rows.scale)
+    return found
+
+
+def ranks_first(own_N: Tensor, largest_N: Tensor, scale: Tensor) -> Tensor:
+    """1 where the own pair beats every negative, else 0; a tie, up to rounding, is a miss."""
+    rounding = 4 * torch.finfo(own_N.dtype).eps * scale
+    return (own_N - largest_N > rounding).to(own_N.dtype)

@@ -19,15 +19,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from winnow.objectives.closed_form import Measure, TargetTiles
 from winnow.objectives.hashing import keyed_hash
+from winnow.objectives.pairs import MASKED, Pairs
 from winnow.objectives.rows import (
     DIRECTIONS,
     Modality,
     RowLoss,
     Rows,
-    log_partition,
+    log_partitions,
     own_pair_diagnostics,
 )
+from winnow.objectives.softmax_form import SoftmaxForm, SoftTargets, target_diagnostics
 from winnow.types import InputError
 
 
@@ -69,78 +72,102 @@ class ProgressiveSelfDistillation:
         return self.initial_share + (self.final_share - self.initial_share) * ramp
 
     def prepare(self, rows: Rows) -> dict[str, Tensor]:
-        """The mass that the targets leave on each own pair, mean of both directions."""
+        """The mass that the teacher leaves on each own pair, mean of both directions."""
         if self.mode == "blend" or self.choose == "random":
             return {}
         log_masses = []
-        for query, key in DIRECTIONS:
-            logits_CN = self._teacher_logits(rows, query, key)
-            log_masses.append(rows.own(logits_CN) - log_partition(logits_CN, rows.allowed_CN))
+        for direction in DIRECTIONS:
+            logits_CN = self._teacher_logits(rows, *direction)
+            own_C = rows.own(logits_CN)
+            others_C = rows.negatives(logits_CN).logsumexp(1)
+            log_masses.append(own_C - torch.logaddexp(own_C, others_C))
         return {"own_mass": (log_masses[0].exp() + log_masses[1].exp()) / 2}
 
     def __call__(self, rows: Rows) -> RowLoss:
         """(i2t_i + t2i_i) / 2."""
-        own_C = rows.own(rows.logits("image", "text"))
-        softness_C, allowed_CN = self._softness(rows, own_C)
-        soft_S = softness_C.nonzero().squeeze(1)
-        losses, partitions = [], []
-        for query, key in DIRECTIONS:
-            logits_CN = rows.logits(query, key)
-            partition_C = log_partition(logits_CN, rows.allowed_CN)
-            target_SN = self._targets(rows, query, key, soft_S, allowed_CN)
-            expected_S = (target_SN * logits_CN[soft_S]).sum(1)
-            aimed_S = own_C[soft_S].lerp(expected_S, softness_C[soft_S])
-            losses.append(partition_C - own_C.index_copy(0, soft_S, aimed_S))
-            partitions.append(partition_C)
+        image_C, text_C = log_partitions(rows)
+        aim_C, diagnostics = self.aims(rows)
         return RowLoss(
-            loss_C=(losses[0] + losses[1]) / 2,
-            diagnostics={"softness": softness_C} | own_pair_diagnostics(own_C, *partitions),
+            loss_C=(image_C + text_C) / 2 - aim_C,
+            diagnostics=own_pair_diagnostics(rows) | diagnostics,
         )
 
-    def _softness(self, rows: Rows, like_C: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(C,) mass of each pair's soft target, and the columns such targets spread over."""
-        share = self.share(rows.progress)
-        if self.mode == "blend":
-            return torch.full_like(like_C, share), rows.allowed_CN
-        chosen_N = self._chosen(rows, count=math.floor(share * len(rows.image_ND) + 0.5))
-        allowed_CN = rows.allowed_CN
-        if self.columns == "subset":
-            # Rows that stay hard get a target too, which their softness of 0 leaves unused: the
-            # own column keeps it finite.
-            columns_CN = chosen_N.repeat(rows.size, 1)
-            columns_CN = columns_CN.scatter(1, rows.positive_index_C[:, None], True)
-            allowed_CN = columns_CN if allowed_CN is None else columns_CN & allowed_CN
-        return chosen_N[rows.block].to(like_C.dtype), allowed_CN
+    def closed_form(self, pairs: Pairs, measure: Measure) -> SoftmaxForm:
+        """The same loss for the tiled and triton executions."""
+        if not self._has_soft_pairs(pairs):
+            return SoftmaxForm()
+        all_columns = TargetTiles(swap=self.swap, temperature=self.teacher_temperature)
+        form = SoftmaxForm(
+            soft=SoftTargets(tiles=all_columns, soften=lambda mass_N: self._soften(pairs, mass_N))
+        )
+        if self.mode == "blend" or self.columns == "all":
+            return form
+        # Which columns targets spread over must be known before targets can be summed.
+        mass_N = torch.zeros_like(pairs.weight_N)
+        if self.choose == "least-aligned":
+            mass_N = form.target_mass(measure(form))
+        softness_N = self._soften(pairs, mass_N)
+        chosen_columns = TargetTiles(
+            swap=self.swap, temperature=self.teacher_temperature, columns_N=softness_N.bool()
+        )
+        return SoftmaxForm(soft=SoftTargets(tiles=chosen_columns, soften=lambda _: softness_N))
 
-    def _chosen(self, rows: Rows, *, count: int) -> Tensor:
-        """(N,) whether each pair of the batch is soft. Ties fall to the smaller id."""
-        id_N = rows.sample_id_N
+    def aims(self, rows: Rows) -> tuple[Tensor, dict[str, Tensor]]:
+        """(C,) the mean of s_ij under each pair's target, over both directions; diagnostics."""
+        own_C = rows.own(rows.logits("image", "text"))
+        softness_N = self._soften(rows.pairs, rows.statistics_N.get("own_mass"))
+        softness_C = softness_N[rows.block]
+        soft_S = softness_C.nonzero().squeeze(1)
+        aims, masses, entropies = [], [], []
+        for direction in DIRECTIONS:
+            target_SN = self._targets(rows, *direction, soft_S, softness_N)
+            mean_S = (target_SN * rows.logits(*direction)[soft_S]).sum(1)
+            aims.append(own_C.index_copy(0, soft_S, mean_S))
+            own_S = target_SN.gather(1, rows.positive_index_C[soft_S, None]).squeeze(1)
+            masses.append(torch.ones_like(own_C).index_copy(0, soft_S, own_S))
+            entropy_S = -torch.xlogy(target_SN, target_SN).sum(1)
+            entropies.append(torch.zeros_like(own_C).index_copy(0, soft_S, entropy_S))
+        diagnostics = target_diagnostics(
+            softness_C, torch.stack(masses).mean(0), torch.stack(entropies).mean(0)
+        )
+        return (aims[0] + aims[1]) / 2, diagnostics
+
+    def _has_soft_pairs(self, pairs: Pairs) -> bool:
+        share = self.share(pairs.progress)
+        return share > 0 if self.mode == "blend" else self._soft_count(pairs) > 0
+
+    def _soft_count(self, pairs: Pairs) -> int:
+        return math.floor(self.share(pairs.progress) * len(pairs) + 0.5)
+
+    def _soften(self, pairs: Pairs, mass_N: Tensor | None) -> Tensor:
+        """(N,) σ, the mass of each pair's soft target. Ties fall to the smaller id."""
+        if self.mode == "blend":
+            return torch.full_like(pairs.weight_N, self.share(pairs.progress))
+        id_N = pairs.sample_id_N
         if self.choose == "random":
-            order_N = keyed_hash(id_N, seed=rows.seed, step=rows.step).argsort(stable=True)
+            order_N = keyed_hash(id_N, seed=pairs.seed, step=pairs.step).argsort(stable=True)
         else:
+            assert mass_N is not None, "prepare found it"
             by_id_N = id_N.argsort(stable=True)
-            mass_N = rows.statistics_N["own_mass"]
             order_N = by_id_N[mass_N[by_id_N].argsort(stable=True)]
-        return torch.zeros_like(id_N, dtype=torch.bool).index_fill(0, order_N[:count], True)
+        chosen_S = order_N[: self._soft_count(pairs)]
+        return torch.zeros_like(pairs.weight_N).index_fill(0, chosen_S, 1.0)
 
     def _targets(
-        self,
-        rows: Rows,
-        query: Modality,
-        key: Modality,
-        soft_S: Tensor,
-        allowed_CN: Tensor | None,
+        self, rows: Rows, query: Modality, key: Modality, soft_S: Tensor, softness_N: Tensor
     ) -> Tensor:
-        """(S, N) A for the soft rows of the block: the teacher's distribution, sums to 1."""
+        """(S, N) (1 - σ) one-hot + σ A for the soft rows of the block; each sums to 1."""
         logits_SN = self._teacher_logits(rows, query, key)[soft_S]
-        if allowed_CN is not None:
-            logits_SN = logits_SN.masked_fill(~allowed_CN[soft_S], -torch.inf)
-        return logits_SN.softmax(1)
+        own_S1 = rows.positive_index_C[soft_S, None]
+        forbidden_SN = rows.forbidden_CN[soft_S]
+        if self.mode == "subset" and self.columns == "subset":
+            forbidden_SN = forbidden_SN | (softness_N == 0)
+        forbidden_SN = forbidden_SN.scatter(1, own_S1, False)
+        target_SN = logits_SN.masked_fill(forbidden_SN, MASKED).softmax(1)
+        softness_S1 = softness_N[rows.block][soft_S, None]
+        return (softness_S1 * target_SN).scatter_add(1, own_S1, 1 - softness_S1)
 
     def _teacher_logits(self, rows: Rows, query: Modality, key: Modality) -> Tensor:
         """(C, N) what the targets of the rows of `query` are made of: the other direction's."""
         source = (key, query) if self.swap else (query, key)
-        logits_CN = rows.logits(*source, teacher=True)
-        if self.teacher_temperature == 1:
-            return logits_CN
-        return logits_CN / self.teacher_temperature
+        return rows.logits(*source, teacher=True) / self.teacher_temperature

@@ -1,0 +1,114 @@
+"""The few collectives that winnow needs, on torch's default process group; alone, they do nothing.
+
+Tensors are joined along their first dimension, in the order of the ranks, and every rank brings as
+many rows as every other. None of these is differentiable: the loss engine knows its gradients.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from winnow.types import InputError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among those that train together."""
+
+    rank: int
+    size: int
+
+
+def world() -> World:
+    """The default process group's, or that of a process alone."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return World(rank=0, size=1)
+    return World(rank=dist.get_rank(), size=dist.get_world_size())
+
+
+def require_equal_counts(tensor: Tensor, what: str) -> None:
+    """Raise InputError, on every rank alike, where ranks bring different numbers of rows."""
+    if world().size == 1:
+        return
+    counts = all_gather(torch.tensor([len(tensor)], device=tensor.device)).tolist()
+    if len(set(counts)) > 1:
+        raise InputError(
+            f"the ranks bring {counts} {what}: each must bring as many as every other. Drop the "
+            "last, smaller batch (drop_last), or choose a batch size that the ranks can share"
+        )
+
+
+class PendingGather:
+    """An all-gather under way: `own` is there at once, the whole when it is asked for."""
+
+    def __init__(self, own: Tensor) -> None:
+        self.own = own.contiguous()
+        self._work: dist.Work | None = None
+        if world().size == 1:
+            self._whole = self.own
+            return
+        self._whole = own.new_empty((world().size * len(own), *own.shape[1:]))
+        self._work = dist.all_gather_into_tensor(self._whole, self.own, async_op=True)
+
+    def whole(self) -> Tensor:
+        """All ranks' rows; waits for them the first time."""
+        if self._work is not None:
+            self._work.wait()
+            self._work = None
+        return self._whole
+
+
+def all_gather(own: Tensor) -> Tensor:
+    """All ranks' rows."""
+    return PendingGather(own).whole()
+
+
+def all_sum(tensor: Tensor) -> Tensor:
+    """The sum over ranks, on every rank."""
+    if world().size == 1:
+        return tensor
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total
+
+
+def reduce_scatter(whole: Tensor) -> Tensor:
+    """This rank's rows of the sum over ranks."""
+    if world().size == 1:
+        return whole
+    own = whole.new_empty((len(whole) // world().size, *whole.shape[1:]))
+    dist.reduce_scatter_tensor(own, whole)
+    return own
+
+
+def exchange(whole: Tensor) -> Tensor:
+    """(ranks, rows, ...) what each rank holds of this rank's rows."""
+    size = world().size
+    if size == 1:
+        return whole[None]
+    received = torch.empty_like(whole, memory_format=torch.contiguous_format)
+    dist.all_to_all_single(received, whole.contiguous())
+    return received.view(size, len(whole) // size, *whole.shape[1:])
+
+
+@contextmanager
+def local_gradients(module: nn.Module) -> Iterator[None]:
+    """Within, backward passes of a DDP or FSDP2 module only accumulate; nothing is reduced."""
+    from torch.distributed.fsdp import FSDPModule
+    from torch.nn.parallel import DistributedDataParallel
+
+    if isinstance(module, DistributedDataParallel):
+        with module.no_sync():
+            yield
+    elif isinstance(module, FSDPModule):
+        module.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            module.set_requires_gradient_sync(True)
+    else:
+        yield

@@ -1,0 +1,103 @@
+"""What is known of the pairs of a batch beyond their embeddings, and which are no negatives."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from winnow.distributed import all_gather, world
+
+MASKED = -1e30
+"""The logit of a column that is no negative. Finite, so that no difference of two is undefined;
+far enough below any logit that its exponential is 0, also after a multiplication by β."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What is known of a rank's pairs beyond their embeddings. Every part is optional."""
+
+    sample_id_B: Tensor | None = None
+    """int64; makes every per-sample choice survive permutation and resume. Default: position."""
+    weight_B: Tensor | None = None
+    """Non-negative weight of each pair in the mean. Default: 1."""
+    caption_id_B: Tensor | None = None
+    """int64; pairs whose ids agree are not negatives of each other."""
+    image_id_B: Tensor | None = None
+    """int64; likewise for the pictures."""
+    seed: int = 0
+    """Seeds the per-sample choices."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """The global batch without its embeddings: the same on every rank."""
+
+    sample_id_N: Tensor
+    """int64."""
+    weight_N: Tensor
+    """Weight of each pair in the mean."""
+    mask_ids_N: tuple[Tensor, ...]
+    """Where two pairs agree in any of these ids, neither is a negative of the other."""
+    progress: float
+    """Share of the training that is done, in [0, 1]."""
+    step: int
+    seed: int
+    own: slice
+    """This rank's pairs."""
+
+    def __len__(self) -> int:
+        return len(self.sample_id_N)
+
+    @cached_property
+    def negatives_N(self) -> Tensor:
+        """How many negatives each pair has: N - 1 where nothing is masked. In weight's dtype."""
+        count_N = torch.full_like(self.weight_N, len(self))
+        for which, sign in _subsets(len(self.mask_ids_N)):
+            together_NK = torch.stack([self.mask_ids_N[k] for k in which], 1)
+            _, group_N, size_K = together_NK.unique(dim=0, return_inverse=True, return_counts=True)
+            count_N += sign * size_K[group_N]
+        return count_N if self.mask_ids_N else count_N - 1
+
+    def forbidden(self, rows: slice, columns: slice) -> Tensor | None:
+        """(R, C) the columns that are no negatives of a row, its own among them; None for none."""
+        forbidden_RC = None
+        if rows.start < columns.stop and columns.start < rows.stop:
+            device = self.sample_id_N.device
+            row_R = torch.arange(rows.start, rows.stop, device=device)
+            column_C = torch.arange(columns.start, columns.stop, device=device)
+            forbidden_RC = row_R[:, None] == column_C
+        for ids_N in self.mask_ids_N:
+            same_RC = ids_N[rows, None] == ids_N[columns]
+            forbidden_RC = same_RC if forbidden_RC is None else forbidden_RC | same_RC
+        return forbidden_RC
+
+
+def gather_pairs(
+    context: Context, *, count: int, like: Tensor, progress: float, step: int
+) -> Pairs:
+    """The global batch of which every rank holds `count` pairs; `like` gives device and dtype."""
+    start = world().rank * count
+    positions = torch.arange(start, start + count, device=like.device)
+    sample_id_B = positions if context.sample_id_B is None else context.sample_id_B
+    weight_B = context.weight_B
+    weight_B = like.new_ones(count) if weight_B is None else weight_B.to(like.dtype)
+    masks = (context.caption_id_B, context.image_id_B)
+    return Pairs(
+        sample_id_N=all_gather(sample_id_B),
+        weight_N=all_gather(weight_B),
+        mask_ids_N=tuple(all_gather(ids_B) for ids_B in masks if ids_B is not None),
+        progress=progress,
+        step=step,
+        seed=context.seed,
+        own=slice(start, start + count),
+    )
+
+
+def _subsets(count: int) -> list[tuple[tuple[int, ...], int]]:
+    """Signed non-empty subsets of the masks: N minus their union, by inclusion and exclusion."""
+    subsets = []
+    for bits in range(1, 1 << count):
+        which = tuple(k for k in range(count) if bits >> k & 1)
+        subsets.append((which, -1 if len(which) % 2 else 1))
+    return subsets
