@@ -29,17 +29,31 @@ def infonce(scores, *, allowed=None, weights=None):
     return mean_of_directions(scores, row, weights)
 
 
-def hard_negative(scores, *, alpha, beta, allowed=None, weights=None):
+def siglip(scores, *, allowed=None, weights=None):
     def row(s, i):
         negatives = [j for j in range(len(s)) if j != i and (allowed is None or allowed[i][j])]
-        total = sum(math.exp(beta * s[i, k]) for k in negatives)
-        denominator = alpha * math.exp(s[i, i])
-        for j in negatives:
-            weight = len(negatives) * math.exp(beta * s[i, j]) / total
-            denominator += weight * math.exp(s[i, j])
+        questions = [s[i, i], *(-s[i, j] for j in negatives)]
+        return sum(-math.log(1 / (1 + math.exp(-logit))) for logit in questions)
+
+    return mean_of_directions(scores, row, weights)
+
+
+def hard_negative(scores, *, alpha, beta, allowed=None, weights=None):
+    def row(s, i):
+        denominator = hard_negative_denominator(s, i, alpha, beta, allowed)
         return -math.log(math.exp(s[i, i]) / denominator)
 
     return mean_of_directions(scores, row, weights)
+
+
+def hard_negative_denominator(s, i, alpha, beta, allowed):
+    negatives = [j for j in range(len(s)) if j != i and (allowed is None or allowed[i][j])]
+    total = sum(math.exp(beta * s[i, k]) for k in negatives)
+    denominator = alpha * math.exp(s[i, i])
+    for j in negatives:
+        weight = len(negatives) * math.exp(beta * s[i, j]) / total
+        denominator += weight * math.exp(s[i, j])
+    return denominator
 
 
 def self_distillation(
@@ -54,6 +68,8 @@ def self_distillation(
     teacher_scores=None,
     allowed=None,
     weights=None,
+    alpha=1.0,
+    beta=0.0,
 ):
     """`chosen`: the set of soft pairs; None lets the least-aligned floor(share N + 1/2) be it."""
     teacher = scores if teacher_scores is None else teacher_scores
@@ -74,7 +90,7 @@ def self_distillation(
         chosen = set(sorted(range(count), key=lambda i: mass[i])[: math.floor(share * count + 0.5)])
 
     def one_direction(s, t, i):
-        log_partition = math.log(sum(math.exp(s[i, j]) for j in columns_of(i)))
+        log_partition = math.log(hard_negative_denominator(s, i, alpha, beta, allowed))
         among = columns_of(i)
         if mode == "subset" and columns == "subset":
             among = [j for j in among if j in chosen or j == i]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from winnow.distributed import all_gather, all_sum, reduce_scatter, world
 from winnow.objectives.batch import Embedded, Loss, with_gradients
-from winnow.objectives.rows import RowLoss, Rows, Rule, Teacher
+from winnow.objectives.rows import RowLoss, Rows, Rule, gather_teacher
 
 
 def row_blocks(rule: Rule, batch: Embedded, block_size: int) -> Loss:
@@ -48,20 +48,13 @@ def row_blocks(rule: Rule, batch: Embedded, block_size: int) -> Loss:
 
 def _own_rows(batch: Embedded) -> Rows:
     """This rank's rows against all columns, on leaves that collect the gradient."""
-    teacher = batch.teacher
-    if teacher is not None:
-        teacher = Teacher(
-            image_BD=all_gather(teacher.image_BD),
-            text_BD=all_gather(teacher.text_BD),
-            scale=teacher.scale,
-        )
     own = batch.pairs.own
     return Rows(
         image_ND=_leaf(all_gather(batch.image_BD.detach())),
         text_ND=_leaf(all_gather(batch.text_BD.detach())),
         scale=_leaf(batch.scale.detach()),
         bias=None if batch.bias is None else _leaf(batch.bias.detach()),
-        teacher=teacher,
+        teacher=None if batch.teacher is None else gather_teacher(batch.teacher),
         pairs=batch.pairs,
         start=own.start,
         size=own.stop - own.start,

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from winnow.distributed import all_gather
 from winnow.objectives.pairs import MASKED, Pairs
 
 Modality = Literal["image", "text"]
@@ -39,6 +40,15 @@ class Teacher:
     text_BD: Tensor
     scale: Tensor
     """Its own exp(logit_scale), one element."""
+
+
+def gather_teacher(teacher: Teacher) -> Teacher:
+    """The teacher's embeddings of the pairs of all ranks."""
+    return Teacher(
+        image_BD=all_gather(teacher.image_BD),
+        text_BD=all_gather(teacher.text_BD),
+        scale=teacher.scale,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

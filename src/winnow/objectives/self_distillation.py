@@ -72,7 +72,10 @@ class ProgressiveSelfDistillation:
         return self.initial_share + (self.final_share - self.initial_share) * ramp
 
     def prepare(self, rows: Rows) -> dict[str, Tensor]:
-        """The mass that the teacher leaves on each own pair, mean of both directions."""
+        """Logarithm of the mass that the teacher leaves on each own pair, both ways' sum.
+
+        Its order is that of the mass, and survives where the mass itself would round to 0.
+        """
         if self.mode == "blend" or self.choose == "random":
             return {}
         log_masses = []
@@ -81,7 +84,7 @@ class ProgressiveSelfDistillation:
             own_C = rows.own(logits_CN)
             others_C = rows.negatives(logits_CN).logsumexp(1)
             log_masses.append(own_C - torch.logaddexp(own_C, others_C))
-        return {"own_mass": (log_masses[0].exp() + log_masses[1].exp()) / 2}
+        return {"log_own_mass": torch.logaddexp(*log_masses)}
 
     def __call__(self, rows: Rows) -> RowLoss:
         """(i2t_i + t2i_i) / 2."""
@@ -95,18 +98,20 @@ class ProgressiveSelfDistillation:
     def closed_form(self, pairs: Pairs, measure: Measure) -> SoftmaxForm:
         """The same loss for the tiled and triton executions."""
         if not self._has_soft_pairs(pairs):
-            return SoftmaxForm()
+            return SoftmaxForm(soft=SoftTargets(tiles=None, soften=torch.zeros_like))
         all_columns = TargetTiles(swap=self.swap, temperature=self.teacher_temperature)
         form = SoftmaxForm(
-            soft=SoftTargets(tiles=all_columns, soften=lambda mass_N: self._soften(pairs, mass_N))
+            soft=SoftTargets(
+                tiles=all_columns, soften=lambda log_mass_N: self._soften(pairs, log_mass_N)
+            )
         )
         if self.mode == "blend" or self.columns == "all":
             return form
         # Which columns targets spread over must be known before targets can be summed.
-        mass_N = torch.zeros_like(pairs.weight_N)
+        log_mass_N = None
         if self.choose == "least-aligned":
-            mass_N = form.target_mass(measure(form))
-        softness_N = self._soften(pairs, mass_N)
+            log_mass_N = form.log_target_mass(measure(form))
+        softness_N = self._soften(pairs, log_mass_N)
         chosen_columns = TargetTiles(
             swap=self.swap, temperature=self.teacher_temperature, columns_N=softness_N.bool()
         )
@@ -115,7 +120,7 @@ class ProgressiveSelfDistillation:
     def aims(self, rows: Rows) -> tuple[Tensor, dict[str, Tensor]]:
         """(C,) the mean of s_ij under each pair's target, over both directions; diagnostics."""
         own_C = rows.own(rows.logits("image", "text"))
-        softness_N = self._soften(rows.pairs, rows.statistics_N.get("own_mass"))
+        softness_N = self._soften(rows.pairs, rows.statistics_N.get("log_own_mass"))
         softness_C = softness_N[rows.block]
         soft_S = softness_C.nonzero().squeeze(1)
         aims, masses, entropies = [], [], []
@@ -139,7 +144,7 @@ class ProgressiveSelfDistillation:
     def _soft_count(self, pairs: Pairs) -> int:
         return math.floor(self.share(pairs.progress) * len(pairs) + 0.5)
 
-    def _soften(self, pairs: Pairs, mass_N: Tensor | None) -> Tensor:
+    def _soften(self, pairs: Pairs, log_mass_N: Tensor | None) -> Tensor:
         """(N,) σ, the mass of each pair's soft target. Ties fall to the smaller id."""
         if self.mode == "blend":
             return torch.full_like(pairs.weight_N, self.share(pairs.progress))
@@ -147,9 +152,9 @@ class ProgressiveSelfDistillation:
         if self.choose == "random":
             order_N = keyed_hash(id_N, seed=pairs.seed, step=pairs.step).argsort(stable=True)
         else:
-            assert mass_N is not None, "prepare found it"
+            assert log_mass_N is not None, "prepare found it"
             by_id_N = id_N.argsort(stable=True)
-            order_N = by_id_N[mass_N[by_id_N].argsort(stable=True)]
+            order_N = by_id_N[log_mass_N[by_id_N].argsort(stable=True)]
         chosen_S = order_N[: self._soft_count(pairs)]
         return torch.zeros_like(pairs.weight_N).index_fill(0, chosen_S, 1.0)
 

@@ -30,18 +30,20 @@ from winnow.objectives.closed_form import (
     Statistics,
     TargetTiles,
 )
+from winnow.objectives.exponentials import exp_, flushed_
 from winnow.objectives.pairs import Pairs
 from winnow.objectives.rows import DIRECTION_NAMES, ranks_first
 
 Soften = Callable[[Tensor], Tensor]
-"""Mass that the teacher leaves on each own pair (N,), mean of both directions, to σ (N,)."""
+"""Logarithm of the mass that the teacher leaves on each own pair (N,), both ways, to σ (N,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoftTargets:
     """Where soft targets come from, and how much of them each pair takes."""
 
-    tiles: TargetTiles
+    tiles: TargetTiles | None
+    """None where no pair is soft at this step: no teacher is asked."""
     soften: Soften
 
 
@@ -65,10 +67,9 @@ class SoftmaxForm:
         names = ["largest", "plain"]
         if self.beta:
             names += ["easy", "hard", "easy_squared"]
-        if self.soft is not None:
-            names += ["target"]
-        identity = dict.fromkeys(names, -math.inf)
-        return identity if self.soft is None else identity | {"aim": 0.0, "target_aim": 0.0}
+        if self.targets is None:
+            return dict.fromkeys(names, -math.inf)
+        return dict.fromkeys([*names, "target"], -math.inf) | {"aim": 0.0, "target_aim": 0.0}
 
     def observe(self, logits_RC: Tensor, target_RC: Tensor | None) -> Statistics:
         """(R,) log-sums of exponentials, and means under the teacher's."""
@@ -76,18 +77,18 @@ class SoftmaxForm:
         shifted_RC = logits_RC - largest_R[:, None]
         found = {"largest": largest_R}
         if self.beta:
-            easy_RC = (self.beta * shifted_RC).exp_()
+            easy_RC = exp_(self.beta * shifted_RC)
             found["easy"] = self.beta * largest_R + easy_RC.sum(1).log()
-            plain_RC = shifted_RC.exp_()
+            plain_RC = exp_(shifted_RC)
             found["plain"] = largest_R + plain_RC.sum(1).log()
             hard_R = plain_RC.mul_(easy_RC).sum(1)
             found["hard"] = (1 + self.beta) * largest_R + hard_R.log()
             found["easy_squared"] = 2 * self.beta * largest_R + easy_RC.square_().sum(1).log()
         else:
-            found["plain"] = largest_R + shifted_RC.exp_().sum(1).log()
+            found["plain"] = largest_R + exp_(shifted_RC).sum(1).log()
         if target_RC is not None:
             peak_R = target_RC.amax(1)
-            weight_RC = (target_RC - peak_R[:, None]).exp_()
+            weight_RC = exp_(target_RC - peak_R[:, None])
             total_R = weight_RC.sum(1)
             found["target"] = peak_R + total_R.log()
             found["aim"] = (weight_RC * logits_RC).sum(1) / total_R
@@ -105,11 +106,11 @@ class SoftmaxForm:
                 merged[name] = (share_P * parts_P[name]).sum(0)
         return merged
 
-    def target_mass(self, observed: Observed) -> Tensor:
-        """(N,) mass that the teacher leaves on each own pair, mean of both directions."""
+    def log_target_mass(self, observed: Observed) -> Tensor:
+        """(N,) logarithm of the mass that the teacher leaves on each own pair, both ways' sum."""
         assert observed.target_own_N is not None, "only a form with targets is asked"
         partition_2N = torch.logaddexp(observed.target_own_N, observed.statistics_2N["target"])
-        return (observed.target_own_N - partition_2N).exp().mean(0)
+        return (observed.target_own_N - partition_2N).logsumexp(0)
 
     def settle(self, observed: Observed, pairs: Pairs) -> Settled:
         """The equations above."""
@@ -120,17 +121,17 @@ class SoftmaxForm:
         own_mass_2N = (math.log(self.alpha) + own_N - log_denominator_2N).exp()
         terms = self._terms(statistics, log_negatives_2N - log_denominator_2N + log_weight_N)
         diagnostics = self._diagnostics(observed, pairs)
-        if self.soft is None:
-            loss_2N = log_denominator_2N - own_N
-            target_mass_2N = torch.ones_like(loss_2N)
-        else:
-            softened = _Softened.of(observed, self.soft.soften(self.target_mass(observed)))
-            loss_2N, target_mass_2N = log_denominator_2N - softened.aim_2N, softened.own_mass_2N
+        aim_2N, target_mass_2N = own_N, torch.ones_like(own_N)
+        if self.targets is not None:
+            softened = self._softened(observed)
+            aim_2N, target_mass_2N = softened.aim_2N, softened.own_mass_2N
             shift_2N = softened.partition_2N - softened.softness_N.log() - log_weight_N
             terms.append(GradientTerm(sign=-1, power=1.0, shift_2N=shift_2N, of_target=True))
             diagnostics |= softened.diagnostics()
+        elif self.soft is not None:
+            diagnostics |= one_hot_diagnostics(own_N)
         return Settled(
-            loss_N=loss_2N.mean(0),
+            loss_N=(log_denominator_2N - aim_2N).mean(0),
             own_gradient_N=(own_mass_2N - target_mass_2N).sum(0) * log_weight_N.exp(),
             gradient_terms=tuple(terms),
             diagnostics_N=diagnostics,
@@ -150,13 +151,17 @@ class SoftmaxForm:
             shift_R1 = term.shift_2N[direction, rows, None]
             source_RC = target_RC if term.of_target else logits_RC
             assert source_RC is not None, "the walk brings what the form wants"
-            term_RC = torch.add(-shift_R1, source_RC, alpha=term.power).exp_()
+            term_RC = flushed_(exp_(torch.add(-shift_R1, source_RC, alpha=term.power)))
             if gradient_RC is None:
                 gradient_RC = term_RC
             else:
                 gradient_RC.add_(term_RC, alpha=term.sign)
         assert gradient_RC is not None, "the first term is the negatives', its sign positive"
         return gradient_RC
+
+    def _softened(self, observed: Observed) -> "_Softened":
+        assert self.soft is not None, "there are targets"
+        return _Softened.of(observed, self.soft.soften(self.log_target_mass(observed)))
 
     def _log_negatives(self, statistics: Statistics, pairs: Pairs) -> Tensor:
         """(2, N) neg_i; -inf without negatives."""
@@ -232,6 +237,12 @@ class _Softened:
         return target_diagnostics(
             self.softness_N, self.own_mass_2N.mean(0), self.entropy_2N.mean(0)
         )
+
+
+def one_hot_diagnostics(like_N: Tensor) -> dict[str, Tensor]:
+    """Where no pair is soft."""
+    zero_N = torch.zeros_like(like_N)
+    return target_diagnostics(zero_N, torch.ones_like(like_N), zero_N)
 
 
 def target_diagnostics(

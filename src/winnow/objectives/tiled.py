@@ -8,22 +8,27 @@ PSD's targets for s_ij are made of s_ji. Tiles are then walked in mirrored pairs
 costs 2 more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from winnow.distributed import PendingGather, all_gather, reduce_scatter, world
+from winnow.distributed import PendingGather, reduce_scatter, world
 from winnow.objectives.batch import Embedded
 from winnow.objectives.closed_form import ClosedForm, Settled, Statistics, TargetTiles
 from winnow.objectives.pairs import MASKED
+from winnow.objectives.rows import Teacher, gather_teacher
 from winnow.objectives.two_pass import RawGradients
 
 DEFAULT_TILE = 1024
 _KEPT_LOGITS = 1 << 22
 """Logits that are kept from the first walk for the second, where a rank has no more: 16 MB."""
+
+
+_TargetOf = Callable[[slice, slice, Tensor], Tensor | None]
+"""The teacher's logits of (rows, columns), given the model's."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,12 @@ class TiledWalks:
     def __init__(self, batch: Embedded, tile_size: int | None) -> None:
         self.batch = batch
         self.pairs = batch.pairs
-        self.tile_size = tile_size or DEFAULT_TILE
+        # No larger than a rank's share, or some ranks would have no tiles.
+        self.tile_size = min(tile_size or DEFAULT_TILE, len(batch.image_BD))
+        self._image = _Side(batch.image_BD, self.pairs.own)
+        self._text = _Side(batch.text_BD, self.pairs.own)
         # Captions travel while the rank's own tiles, which come first, are computed.
-        self._text = PendingGather(batch.text_BD.detach())
+        self._text.send()
         keeps = len(batch.image_BD) * len(self.pairs) <= _KEPT_LOGITS
         self._kept: dict[tuple[int, int], Tensor] | None = {} if keeps else None
 
@@ -82,14 +90,14 @@ class TiledWalks:
         """The gradient, walking the same tiles."""
         mirrored = self._is_mirrored(form.targets)
         text_ND = torch.zeros_like(self._text.whole())
-        image_gradient = torch.zeros_like(self._images if mirrored else self.batch.image_BD)
+        image_gradient = torch.zeros_like(self._image.whole() if mirrored else self.batch.image_BD)
         first_row = 0 if mirrored else self.pairs.own.start
         bias = torch.zeros_like(self.batch.scale)
         for tile in self._walk(form.targets):
             gradient_RC = self._tile_gradient(form, settled, tile)
             here = slice(tile.rows.start - first_row, tile.rows.stop - first_row)
-            image_gradient[here].addmm_(gradient_RC, self._captions(tile.columns))
-            text_ND[tile.columns].addmm_(gradient_RC.T, self._pictures(tile.rows))
+            image_gradient[here].addmm_(gradient_RC, self._text[tile.columns])
+            text_ND[tile.columns].addmm_(gradient_RC.T, self._image[tile.rows])
             if self.batch.bias is not None:
                 bias += gradient_RC.sum()
         return RawGradients(
@@ -108,14 +116,23 @@ class TiledWalks:
         return both[0].add_(both[1].T)
 
     def _walk(self, targets: TargetTiles | None) -> Iterator[_Tile]:
-        if targets is not None and self._is_mirrored(targets):
+        # What is gathered is decided here, where every rank comes by, whatever tiles it has.
+        if targets is None:
+            return self._by_rows(lambda *_: None)
+        if self._is_mirrored(targets):
+            self._image.send()
             return self._mirrored(targets)
-        return self._by_rows(targets)
+        teacher = self._teacher
+        if teacher is None:
+            return self._by_rows(lambda _, __, logits_RC: logits_RC / targets.temperature)
+        return self._by_rows(
+            lambda rows, columns, _: self._teacher_logits(targets, teacher, rows, columns)
+        )
 
     def _is_mirrored(self, targets: TargetTiles | None) -> bool:
         return targets is not None and targets.swap and self.batch.teacher is None
 
-    def _by_rows(self, targets: TargetTiles | None) -> Iterator[_Tile]:
+    def _by_rows(self, target: _TargetOf) -> Iterator[_Tile]:
         """This rank's pictures against all captions, its own captions first."""
         own = self.pairs.own
         others = [slice(0, own.start), slice(own.stop, len(self.pairs))]
@@ -123,7 +140,7 @@ class TiledWalks:
         for column in columns:
             for row in _cut(own, self.tile_size):
                 logits_RC = self._logits(row, column)
-                yield _Tile(row, column, logits_RC, self._target(targets, row, column, logits_RC))
+                yield _Tile(row, column, logits_RC, target(row, column, logits_RC))
 
     def _mirrored(self, targets: TargetTiles) -> Iterator[_Tile]:
         """Tiles in mirrored pairs, dealt out to the ranks in turn; each is the other's teacher."""
@@ -133,15 +150,15 @@ class TiledWalks:
         for i, j in mirrors[place.rank :: place.size]:
             here_RC = self._logits(spans[i], spans[j])
             there_CR = here_RC if i == j else self._logits(spans[j], spans[i])
-            yield _Tile(spans[i], spans[j], here_RC, there_CR.T / targets.temperature)
+            yield _Tile(spans[i], spans[j], here_RC, _mirror(there_CR, targets))
             if i != j:
-                yield _Tile(spans[j], spans[i], there_CR, here_RC.T / targets.temperature)
+                yield _Tile(spans[j], spans[i], there_CR, _mirror(here_RC, targets))
 
     def _logits(self, rows: slice, columns: slice) -> Tensor:
         """(R, C) with what is no negative MASKED. Must not be written to."""
         if self._kept is not None and (rows.start, columns.start) in self._kept:
             return self._kept[rows.start, columns.start]
-        logits_RC = (self.batch.scale * self._pictures(rows)) @ self._captions(columns).T
+        logits_RC = (self.batch.scale * self._image[rows]) @ self._text[columns].T
         if self.batch.bias is not None:
             logits_RC += self.batch.bias
         self._mask(logits_RC, rows, columns)
@@ -149,18 +166,14 @@ class TiledWalks:
             self._kept[rows.start, columns.start] = logits_RC
         return logits_RC
 
-    def _target(
-        self, targets: TargetTiles | None, rows: slice, columns: slice, logits_RC: Tensor
-    ) -> Tensor | None:
-        """(R, C) the teacher's logits of a tile whose mirror is not at hand."""
-        if targets is None:
-            return None
-        if self._teacher is None:
-            return logits_RC / targets.temperature
-        image_ND, text_ND, scale = self._teacher
+    def _teacher_logits(
+        self, targets: TargetTiles, teacher: Teacher, rows: slice, columns: slice
+    ) -> Tensor:
+        """(R, C) a separate teacher's logits, of the whole batch's embeddings."""
+        image_ND, text_ND = teacher.image_BD, teacher.text_BD
         if targets.swap:
             image_ND, text_ND = text_ND, image_ND
-        target_RC = (scale / targets.temperature * image_ND[rows]) @ text_ND[columns].T
+        target_RC = (teacher.scale / targets.temperature * image_ND[rows]) @ text_ND[columns].T
         self._mask(target_RC, rows, columns)
         return target_RC
 
@@ -169,28 +182,39 @@ class TiledWalks:
         if forbidden_RC is not None:
             logits_RC.masked_fill_(forbidden_RC, MASKED)
 
-    def _pictures(self, rows: slice) -> Tensor:
-        own = self.pairs.own
-        if own.start <= rows.start and rows.stop <= own.stop:
-            return self.batch.image_BD[rows.start - own.start : rows.stop - own.start]
-        return self._images[rows]
-
-    def _captions(self, columns: slice) -> Tensor:
-        own = self.pairs.own
-        if own.start <= columns.start and columns.stop <= own.stop:
-            return self._text.own[columns.start - own.start : columns.stop - own.start]
-        return self._text.whole()[columns]
-
     @cached_property
-    def _images(self) -> Tensor:
-        return all_gather(self.batch.image_BD)
+    def _teacher(self) -> Teacher | None:
+        return None if self.batch.teacher is None else gather_teacher(self.batch.teacher)
 
-    @cached_property
-    def _teacher(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        teacher = self.batch.teacher
-        if teacher is None:
-            return None
-        return all_gather(teacher.image_BD), all_gather(teacher.text_BD), teacher.scale
+
+class _Side:
+    """One modality's embeddings: this rank's are at hand, the others' once they were sent."""
+
+    def __init__(self, own_BD: Tensor, own: slice) -> None:
+        self._own_BD, self._own = own_BD.detach(), own
+        self._gather: PendingGather | None = None
+
+    def send(self) -> None:
+        """Start to gather all ranks' embeddings; every rank must come here."""
+        if self._gather is None:
+            self._gather = PendingGather(self._own_BD)
+
+    def whole(self) -> Tensor:
+        """(N, D)."""
+        assert self._gather is not None, "sent before it is asked for"
+        return self._gather.whole()
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        start = self._own.start
+        if start <= rows.start and rows.stop <= self._own.stop:
+            return self._own_BD[rows.start - start : rows.stop - start]
+        return self.whole()[rows]
+
+
+def _mirror(logits_CR: Tensor, targets: TargetTiles) -> Tensor:
+    """(R, C) the teacher's logits from the mirrored tile; laid out like the tile they go with."""
+    target_RC = logits_CR.T.contiguous()
+    return target_RC if targets.temperature == 1 else target_RC / targets.temperature
 
 
 def _allowed(form: ClosedForm) -> Tensor | None:

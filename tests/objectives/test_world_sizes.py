@@ -1,0 +1,128 @@
+"""Any number of ranks finds what one process finds: loss, diagnostics and every gradient.
+
+One spawn per world size runs all cases; each rank writes the names of those that failed.
+"""
+
+import traceback
+from dataclasses import replace
+
+import pytest
+import torch
+from cases import EXECUTIONS, RULES, embeddings
+from torch import distributed as dist
+from torch import multiprocessing
+
+from winnow.objectives import Context, Teacher, contrastive_loss
+from winnow.types import InputError
+
+COUNT = 12
+CASES = [
+    (rule, execution, extras)
+    for rule in RULES
+    for execution in EXECUTIONS
+    for extras in ("plain", "masks, weights, bias", "teacher")
+]
+
+
+def inputs(dtype=torch.float64):
+    image, text = embeddings(count=COUNT)
+    return [t.to(dtype) for t in (image, text, torch.tensor(5.0), torch.tensor(-1.0))]
+
+
+def options(extras, part):
+    """What the loss is given beside the features, for the pairs in `part`."""
+    ids = torch.arange(70, 70 + COUNT)[part]
+    if extras == "plain":
+        return {"context": Context(sample_id_B=ids, seed=3)}
+    if extras == "teacher":
+        image, text = embeddings(count=COUNT, seed=8)
+        teacher = Teacher(image_BD=image[part], text_BD=text[part], scale=torch.tensor(4.0))
+        return {"context": Context(sample_id_B=ids), "teacher": teacher}
+    context = Context(
+        sample_id_B=ids,
+        weight_B=torch.linspace(0, 2, COUNT)[part],
+        caption_id_B=torch.tensor([0, 1, 2, 0, 3, 4, 1, 5, 0, 6, 7, 8])[part],
+        image_id_B=torch.tensor([0, 1, 1, 3, 4, 5, 6, 7, 8, 9, 9, 9])[part],
+    )
+    return {"context": context}
+
+
+def run(case, part):
+    """Loss and gradients of the pairs in `part`, as this rank finds them."""
+    rule, execution, extras = case
+    image, text, scale, bias = (t.requires_grad_() for t in inputs())
+    image, text = (t[part].detach().requires_grad_() for t in (image, text))
+    wanted = [image, text, scale] + ([bias] if "bias" in extras else [])
+    loss = contrastive_loss(
+        RULES[rule],
+        image,
+        text,
+        scale,
+        bias=bias if "bias" in extras else None,
+        progress=0.9,
+        step=2,
+        **options(extras, part),
+        **EXECUTIONS[execution],
+    )
+    return loss, torch.autograd.grad(loss.total, wanted)
+
+
+def run_here(case, part):
+    """The loss and gradients of this rank, its scalars' averaged over ranks as a wrapper does."""
+    loss, (image, text, *scalars) = run(case, part)
+    for scalar in scalars:
+        dist.all_reduce(scalar)
+    return loss, image, text, [scalar / dist.get_world_size() for scalar in scalars]
+
+
+def check(found, expected, part):
+    loss, image, text, scalars = found
+    whole, (whole_image, whole_text, *whole_scalars) = expected
+    close = {"rtol": 1e-10, "atol": 1e-12}
+    torch.testing.assert_close(loss.total, whole.total, **close)
+    torch.testing.assert_close(loss.per_pair_B, whole.per_pair_B[part], **close)
+    for name, value in whole.diagnostics.items():
+        torch.testing.assert_close(loss.diagnostics[name], value[part], **close)
+    world_size = dist.get_world_size()
+    torch.testing.assert_close(image, world_size * whole_image[part], **close)
+    torch.testing.assert_close(text, world_size * whole_text[part], **close)
+    torch.testing.assert_close(scalars, whole_scalars, **close)
+
+
+def check_uneven(rank):
+    """A rank with fewer pairs stops all of them, with the same words."""
+    image, text, scale, _ = inputs()
+    count = 3 - (rank == 0)
+    with pytest.raises(InputError, match=r"the ranks bring \[2, 3.*drop_last"):
+        contrastive_loss(RULES["infonce"], image[:count], text[:count], scale)
+
+
+def rank_main(rank, world_size, folder):
+    torch.set_num_threads(1)
+    expected = torch.load(folder / "expected", weights_only=False)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
+    )
+    share = COUNT // world_size
+    part = slice(rank * share, (rank + 1) * share)
+    failures = []
+    for case, wanted in zip(CASES, expected, strict=True):
+        found = run_here(case, part)  # outside: a rank that fails must not leave others waiting
+        try:
+            check(found, wanted, part)
+        except AssertionError:
+            failures.append(f"{case}\n{traceback.format_exc()}")
+    check_uneven(rank)
+    (folder / f"failures-{rank}").write_text("\n".join(failures))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_any_number_of_ranks_finds_what_one_process_finds(world_size, tmp_path):
+    expected = [run(case, slice(0, COUNT)) for case in CASES]
+    expected = [(replace(loss, total=loss.total.detach()), grads) for loss, grads in expected]
+    torch.save(expected, tmp_path / "expected")
+    multiprocessing.spawn(rank_main, (world_size, tmp_path), nprocs=world_size)
+    for rank in range(world_size):
+        assert (tmp_path / f"failures-{rank}").read_text() == ""
