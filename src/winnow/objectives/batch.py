@@ -28,6 +28,8 @@ class Embedded:
 
     image_BD: Tensor
     text_BD: Tensor
+    feature_dtype: torch.dtype
+    """bfloat16 where all embeddings came in it, the teacher's too; else what is computed in."""
     scale: Tensor
     """Scalar."""
     bias: Tensor | None

@@ -77,7 +77,7 @@ def contrastive_loss(
             return two_pass(rule, batch, TiledWalks(batch, block_size))
         from winnow.objectives.fused import FusedWalks
 
-        return two_pass(rule, batch, FusedWalks(batch))
+        return two_pass(rule, batch, FusedWalks(batch, block_size))
 
 
 def _choose(rule: Rule, batch: Embedded) -> Execution:
@@ -109,16 +109,20 @@ def _embedded(
 ) -> Embedded:
     """The rank's batch in the precision it is computed in, and the facts of all pairs."""
     dtype = torch.float64 if image_BD.dtype == torch.float64 else torch.float32
+    features = [image_BD, text_BD]
     if teacher is not None:
+        features += [teacher.image_BD, teacher.text_BD]
         teacher = Teacher(
             image_BD=teacher.image_BD.detach().to(dtype),
             text_BD=teacher.text_BD.detach().to(dtype),
             scale=teacher.scale.detach().to(dtype).reshape(()),
         )
+    all_short = all(tensor.dtype == torch.bfloat16 for tensor in features)
     given = [tensor for tensor in (image_BD, text_BD, scale, bias) if tensor is not None]
     return Embedded(
         image_BD=image_BD.to(dtype),
         text_BD=text_BD.to(dtype),
+        feature_dtype=torch.bfloat16 if all_short else dtype,
         scale=scale.to(dtype).reshape(()),
         bias=None if bias is None else bias.to(dtype).reshape(()),
         teacher=teacher,
