@@ -58,7 +58,7 @@ def test_what_stops_a_command_is_one_sentence_and_a_status(
 
 def test_an_unknown_recipe_names_the_known_ones(capsys):
     assert cli.run(["train", "clop"]) == 2
-    assert "tiny, clip, psd, hn_nce" in capsys.readouterr().err
+    assert "tiny, clip, psd, hn_nce, hn_psd, siglip" in capsys.readouterr().err
 
 
 def test_an_unknown_field_is_an_error_with_a_suggestion(capsys):
@@ -66,6 +66,24 @@ def test_an_unknown_field_is_an_error_with_a_suggestion(capsys):
         cli.run(["train", "psd", "--data", "x", "--out", "y", "--objective.final-shore", "1"])
     assert stop.value.code == 2
     assert "--objective.final-share" in capsys.readouterr().err
+
+
+def test_objective_bias_and_mask_are_set_from_the_command_line(monkeypatch, tmp_path):
+    trained = []
+    monkeypatch.setattr("winnow.recipes.data.open_selection", lambda data, index: data)
+    monkeypatch.setattr("winnow.training.run.train", lambda recipe, *_: trained.append(recipe))
+    data = ["--data", "x", "--out", str(tmp_path)]
+    towers = ["--model.logit-bias", "-10", "--model.logit-scale", "2.303"]
+    siglip = ["--mask.same-caption", *towers, "objective:sig-lip"]
+    both = ["objective:hard-negative-self-distillation", "--objective.negatives.beta", "0.5"]
+    both += ["--objective.targets.final-share", "0.4"]
+    assert cli.run(["train", "tiny", *data, *siglip]) == 0
+    assert cli.run(["train", "hn_psd", *data, *both]) == 0
+    assert type(trained[0].objective).__name__ == "SigLIP"
+    assert (trained[0].model.logit_bias, trained[0].model.logit_scale) == (-10.0, 2.303)
+    assert (trained[0].mask.same_caption, trained[0].mask.same_image) == (True, False)
+    assert trained[1].objective.negatives.beta == 0.5
+    assert trained[1].objective.targets.final_share == 0.4
 
 
 def test_curate_train_evaluate_report_from_the_command_line(

@@ -1,6 +1,7 @@
 import hashlib
 import os
 import signal
+import struct
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from data_makers import picture, sample_members, select_all, write_tar
+from open_clip import SimpleTokenizer
 
 from winnow.data.augmentation import Augmentation
 from winnow.data.images import training_view
@@ -24,6 +26,10 @@ CROPS = Augmentation(crop_area=(0.5, 1.0))
 def tokenize(captions: list[str]) -> torch.Tensor:
     digests = [hashlib.sha256(caption.encode()).digest()[:8] for caption in captions]
     return torch.tensor([list(digest) for digest in digests], dtype=torch.int32)
+
+
+def first_8_bytes_of_sha256(data: bytes) -> int:
+    return struct.unpack("<q", hashlib.sha256(data).digest()[:8])[0]
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +53,7 @@ def load(selection: Selection, **options) -> list[Batch]:
         "batch_size": 10,
         "first_step": 0,
         "last_step": 12,
+        "image_ids": True,
     }
     order = Order(shard_counts=selection.shard_counts, seed=3, run_length=8, window_runs=3)
     return list(load_batches(selection, order, **facts | options))
@@ -76,9 +83,42 @@ def test_a_batch_is_the_pairs_of_its_positions(selection):
             expected = training_view(data, size=16, augmentation=CROPS, random=random)
             assert np.array_equal(batch.image_BCHW[place].numpy(), expected)
             assert int(batch.id_B[place]) % 2**64 == int(sample.uid[:16], 16)
+            assert int(batch.image_id_B[place]) == first_8_bytes_of_sha256(data)
+            tokens = batch.text_BT[place].numpy().tobytes()
+            assert int(batch.caption_id_B[place]) == first_8_bytes_of_sha256(tokens)
     kinds = [tensor.dtype for tensor in batches[0]]
-    assert kinds == [torch.uint8, torch.int64, torch.int64, torch.int64]
+    assert kinds == [torch.uint8, *[torch.int64] * 5]
     assert batches[0].image_BCHW.shape == (10, 3, 16, 16)
+
+
+def test_captions_and_pictures_share_an_id_where_they_are_the_same(tmp_path):
+    """Captions by what the text tower reads of them, pictures by their bytes."""
+    one_byte_off = picture(2)[:13] + b"\x02" + picture(2)[14:]  # the unit of a JPEG's resolution
+    pictures = [picture(0), picture(0), picture(1), picture(2), one_byte_off]
+    captions = ["a cat", "a dog", "A   Cat", "a cat on a mat", "a cat on a hat"]
+    members = []
+    for n, (data, caption) in enumerate(zip(pictures, captions, strict=True)):
+        members += [(f"{n}.jpg", data), (f"{n}.txt", caption.encode())]
+    selection = select_all([write_tar(tmp_path / "0.tar", members)], tmp_path / "selection")
+    tokenize = SimpleTokenizer(context_length=5)  # start, three words, end
+    (batch,) = load(selection, tokenize=tokenize, batch_size=5, last_step=1)
+    by_row = batch.row_B.argsort()
+    assert groups(batch.image_id_B[by_row]) == [0, 0, 2, 3, 4]
+    assert groups(batch.caption_id_B[by_row]) == [0, 1, 0, 3, 3]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pictures_have_ids_where_they_are_asked_for(selection, workers):
+    with_ids = load(selection, last_step=2, workers=workers)
+    without = load(selection, last_step=2, workers=workers, image_ids=False)
+    assert [batch.image_id_B for batch in without] == [None, None]
+    for bare, whole in zip(without, with_ids, strict=True):
+        assert same([bare._replace(image_id_B=whole.image_id_B)], [whole])
+
+
+def groups(ids: torch.Tensor) -> list[int]:
+    """For each id, where it occurs first."""
+    return [ids.tolist().index(value) for value in ids.tolist()]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,5 +1,7 @@
 import json
+import math
 import shutil
+from dataclasses import replace
 
 import open_clip
 import pytest
@@ -46,6 +48,45 @@ def test_open_clip_loads_the_export_and_agrees(exported):
     ours = towers(picture, tokens[:1]).image_BD
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(towers(picture, tokens).text_BD, model.encode_text(tokens))
+
+
+def test_the_scale_and_bias_of_the_export_give_open_clip_the_same_logits(tmp_path):
+    torch.manual_seed(0)
+    config = replace(SMALL, logit_scale=math.log(10), logit_bias=-10.0)
+    towers = Towers(config).eval()
+    with torch.no_grad():  # as training would leave them: not where they began
+        towers.clip.logit_scale += 0.25
+        towers.clip.logit_bias += 1.5
+    towers.export(tmp_path / "model")
+    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{tmp_path / 'model'}")
+    assert (model.logit_scale.shape, model.logit_bias.shape) == ((), ())
+    tokens = towers.tokenize(["a red apple", "two dogs"])
+    image, text, scale, bias = towers(pictures(2), tokens)
+    unit = torch.nn.functional.normalize
+    ours = scale * (unit(image) @ unit(text).T) + bias
+    theirs, _ = model.eval().get_logits(towers.image_normalizer(pictures(2)), tokens)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert bias.item() == -8.5
+    encoder = load_encoder(str(tmp_path))
+    torch.testing.assert_close(encoder.encode_text(["a red apple", "two dogs"]), text)
+
+
+def test_where_nothing_is_said_scale_and_bias_are_open_clips():
+    towers = Towers(SMALL)
+    assert towers.clip.logit_scale.item() == pytest.approx(math.log(1 / 0.07))
+    embeddings = towers(pictures(1), towers.tokenize(["x"]))
+    assert embeddings.bias is None and "logit_bias" not in dict(towers.clip.named_parameters())
+
+
+def test_an_architecture_keeps_its_own_bias_unless_told(monkeypatch):
+    """As open_clip's SigLIP architectures have one."""
+    known = open_clip.get_model_config("ViT-B-32")
+    its_own = {"init_logit_bias": -10, "init_logit_scale": 2.0}
+    monkeypatch.setattr(open_clip, "get_model_config", lambda name: known | its_own)
+    config = NamedTowers(name="ViT-B-32").open_clip_config()
+    assert (config["init_logit_bias"], config["init_logit_scale"]) == (-10, 2.0)
+    config = NamedTowers(name="ViT-B-32", logit_bias=-5.0).open_clip_config()
+    assert (config["init_logit_bias"], config["init_logit_scale"]) == (-5.0, 2.0)
 
 
 def test_the_encoder_of_a_run_gives_the_towers_features(exported):
@@ -105,6 +146,9 @@ def test_open_clip_architectures_build_by_name():
         (lambda: NamedTowers(name="coca_ViT-B-32").open_clip_config(), "caption decoder"),
         (lambda: VisionTransformer(image_size=50, patch_size=8).open_clip_config(), "multiple"),
         (lambda: TextTransformer(width=50, heads=4).open_clip_config(), "multiple"),
+        (lambda: replace(SMALL, logit_scale=10.0).open_clip_config(), "logarithm"),
+        (lambda: NamedTowers(name="RN50", logit_scale=-0.1).open_clip_config(), "logarithm"),
+        (lambda: replace(SMALL, logit_bias=math.inf).open_clip_config(), "finite"),
         (lambda: load_encoder("no-such-thing"), "neither"),
         (lambda: load_encoder("ViT-B-32"), "NAME:WEIGHTS"),
     ],

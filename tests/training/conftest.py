@@ -21,27 +21,50 @@ def add_member(archive, name, payload):
     archive.addfile(member, io.BytesIO(payload))
 
 
+def noise(random):
+    """A picture file of 24 by 20 pixels."""
+    buffer, pixels = io.BytesIO(), random.integers(0, 256, (24, 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_pairs(path, pairs):
+    """A webdataset shard of (picture file, caption)."""
+    with tarfile.open(path, "w") as archive:
+        for index, (picture, caption) in enumerate(pairs):
+            key = f"{path.stem}{index:04d}"
+            add_member(archive, f"{key}.png", picture)
+            add_member(archive, f"{key}.txt", caption.encode())
+            add_member(archive, f"{key}.json", json.dumps({"key": key}).encode())
+
+
+def select_everything(shards, out):
+    return Selection.open(curate(str(shards), out, rules="none", workers=1).directory)
+
+
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory):
     """Two real webdataset shards of 24 pictures each."""
     folder, random = tmp_path_factory.mktemp("shards"), np.random.default_rng(0)
     for shard in range(2):
-        with tarfile.open(folder / f"{shard:05d}.tar", "w") as archive:
-            for index in range(24):
-                key = f"{shard:05d}{index:04d}"
-                buffer = io.BytesIO()
-                pixels = random.integers(0, 256, (24, 20, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(buffer, "PNG")
-                add_member(archive, f"{key}.png", buffer.getvalue())
-                add_member(archive, f"{key}.txt", f"thing {index} of {shard}".encode())
-                add_member(archive, f"{key}.json", json.dumps({"key": key}).encode())
+        pairs = [(noise(random), f"thing {index} of {shard}") for index in range(24)]
+        write_pairs(folder / f"{shard:05d}.tar", pairs)
     return folder
 
 
 @pytest.fixture(scope="session")
 def selection(shards, tmp_path_factory):
-    out = tmp_path_factory.mktemp("curated")
-    return Selection.open(curate(str(shards), out, rules="none", workers=1).directory)
+    return select_everything(shards, tmp_path_factory.mktemp("curated"))
+
+
+@pytest.fixture(scope="session")
+def repetitive(tmp_path_factory):
+    """Eight pairs of two captions and four pictures: row r has caption r % 2 and picture r % 4."""
+    folder, random = tmp_path_factory.mktemp("repetitive"), np.random.default_rng(0)
+    pictures = [noise(random) for _ in range(4)]
+    pairs = [(pictures[row % 4], f"thing {row % 2}") for row in range(8)]
+    write_pairs(folder / "00000.tar", pairs)
+    return select_everything(folder, folder / "curated")
 
 
 @pytest.fixture

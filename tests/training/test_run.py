@@ -11,14 +11,26 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_towers import SMALL
 
 from winnow.config import as_dict, load
+from winnow.data.loader import load_batches
+from winnow.data.order import Order
 from winnow.data.selection import Selection
 from winnow.models import NamedTowers
-from winnow.objectives import HardNegativeNCE, ProgressiveSelfDistillation
+from winnow.models.towers import Towers
+from winnow.objectives import (
+    Context,
+    HardNegativeNCE,
+    HardNegativeSelfDistillation,
+    ProgressiveSelfDistillation,
+    SigLIP,
+    contrastive_loss,
+)
 from winnow.recipes.data import curate
 from winnow.training import run as run_module
 from winnow.training.checkpoint import Checkpoints
+from winnow.training.mask import Mask
 from winnow.training.metrics import read_metrics
 from winnow.training.recipe import Recipe
 from winnow.training.run import train
@@ -69,24 +81,37 @@ def assert_same(found, expected):
     assert all(torch.equal(found[1][name], value) for name, value in expected[1].items())
 
 
-OBJECTIVES = [
-    pytest.param(HardNegativeNCE(), id="hn", marks=pytest.mark.slow),
-    pytest.param(ProgressiveSelfDistillation(final_share=0.5), id="psd"),
+PSD = ProgressiveSelfDistillation
+CHANGES = [
+    pytest.param({"objective": PSD(final_share=0.5)}, id="psd"),
     pytest.param(
-        ProgressiveSelfDistillation(final_share=0.5, choose="random"),
+        {"objective": PSD(final_share=0.5, choose="random")},
         id="psd-random",
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        {
+            "objective": HardNegativeSelfDistillation(targets=PSD(final_share=0.5)),
+            "mask": Mask(same_caption=True, same_image=True),
+        },
+        id="hn-psd-masked",
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        {"objective": SigLIP(), "model": replace(SMALL, logit_scale=2.303, logit_bias=-10.0)},
+        id="siglip",
         marks=pytest.mark.slow,
     ),
 ]
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("change", CHANGES)
 def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(
-    objective, with_workers, selection, tmp_path
+    change, with_workers, selection, tmp_path
 ):
-    recipe = replace(with_workers, objective=objective)
+    recipe = replace(with_workers, **change)
     train(recipe, selection, tmp_path / "whole")
-    at = random.Random(str(objective)).randrange(1, recipe.steps)
+    at = random.Random(str(change)).randrange(1, recipe.steps)
     killed = run_in_child(
         recipe, selection, tmp_path / "killed", at=at, signal_number=signal.SIGKILL
     )
@@ -101,6 +126,35 @@ def test_workers_change_nothing(recipe, with_workers, selection, tmp_path):
     for name, variant in (("none", recipe), ("two", with_workers)):
         train(variant, selection, tmp_path / name)
     assert_same(trace(tmp_path / "two"), trace(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("mask", [Mask(), Mask(same_caption=True), Mask(same_image=True)], ids=str)
+def test_the_mask_of_a_recipe_reaches_the_loss(mask, recipe, repetitive, tmp_path):
+    """A run's first loss is that of its towers and pairs, with what is masked told by hand."""
+    recipe = replace(recipe, mask=mask, steps=1)
+    train(recipe, repetitive, tmp_path)
+    torch.manual_seed(recipe.seed)
+    towers = Towers(recipe.model).train()
+    (batch,) = load_batches(
+        repetitive,
+        Order(shard_counts=repetitive.shard_counts, seed=recipe.seed),
+        tokenize=towers.tokenize,
+        image_size=towers.image_size,
+        augmentation=recipe.augmentation,
+        workers=0,
+        batch_size=recipe.batch_size,
+        first_step=0,
+        last_step=1,
+    )
+    image, text, scale, _ = towers(batch.image_BCHW, batch.text_BT)
+    # The eight pairs have two captions and four pictures, by turns.
+    told = Context(
+        caption_id_B=batch.row_B % 2 if mask.same_caption else None,
+        image_id_B=batch.row_B % 4 if mask.same_image else None,
+    )
+    unit = torch.nn.functional.normalize
+    expected = contrastive_loss(recipe.objective, unit(image), unit(text), scale, context=told)
+    assert read_metrics(tmp_path)[0]["loss"] == pytest.approx(expected.total.item(), rel=1e-6)
 
 
 def test_sigterm_saves_at_once_and_the_rest_follows(recipe, selection, tmp_path):

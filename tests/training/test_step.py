@@ -1,43 +1,62 @@
+import json
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
-from open_clip.loss import ClipLoss
+from open_clip.loss import ClipLoss, SigLipLoss
 from small_towers import SMALL
 
-from winnow.data.loader import Batch
+from winnow.data.loader import Batch, caption_ids
 from winnow.models import CustomTowers, TimmImageTower
 from winnow.models.towers import Towers
-from winnow.objectives import HardNegativeNCE, InfoNCE, ProgressiveSelfDistillation
+from winnow.objectives import (
+    Context,
+    HardNegativeNCE,
+    HardNegativeSelfDistillation,
+    InfoNCE,
+    ProgressiveSelfDistillation,
+    SigLIP,
+    contrastive_loss,
+)
 from winnow.training import step as step_module
+from winnow.training.mask import Mask
 from winnow.training.optimizer import OptimizerConfig, build_optimizer, set_learning_rate
 from winnow.training.run import _refuse_batch_statistics
-from winnow.training.step import NonFiniteError, training_step
+from winnow.training.step import NonFiniteError, StepReport, training_step
 from winnow.types import InputError
 
 RULES = [
     InfoNCE(),
     HardNegativeNCE(alpha=0.9, beta=0.5),
     ProgressiveSelfDistillation(initial_share=0.5, final_share=0.5),
+    HardNegativeSelfDistillation(targets=ProgressiveSelfDistillation(initial_share=0.5)),
+    SigLIP(),
 ]
 
 
-def towers_and_batch(count=8):
+BIASED = replace(SMALL, logit_scale=2.3, logit_bias=-4.0)
+
+
+def towers_and_batch(count=8, *, config=SMALL, captions=None):
     torch.manual_seed(0)
-    towers = Towers(SMALL).train()
+    towers = Towers(config).train()
     generator = torch.Generator().manual_seed(1)
     image = torch.randint(0, 256, (count, 3, 16, 16), dtype=torch.uint8, generator=generator)
-    text = towers.tokenize([f"thing {i}" for i in range(count)])
+    text = towers.tokenize(captions or [f"thing {i}" for i in range(count)])
     ids = torch.arange(count)
-    return towers, Batch(image_BCHW=image, text_BT=text, id_B=ids, row_B=ids)
+    # The last two pictures are one file, seen twice.
+    images = ids.clamp(max=count - 2)
+    return towers, Batch(image, text, ids, ids, caption_ids(text), images)
 
 
-def run_step(towers, batch, optimizer, *, rule=RULES[0], micro_batches=1, max_norm=1e9):
+def run_step(towers, batch, optimizer, *, rule=RULES[0], mask=None, micro_batches=1, max_norm=1e9):
     return training_step(
         towers,
         optimizer,
         batch,
         rule=rule,
+        mask=mask or Mask(),
         step=3,
         progress=0.5,
         seed=0,
@@ -49,10 +68,11 @@ def run_step(towers, batch, optimizer, *, rule=RULES[0], micro_batches=1, max_no
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize("micro_batches", [2, 3, 8])
-def test_micro_batches_change_neither_loss_nor_gradient(rule, micro_batches):
+@pytest.mark.parametrize("config", [SMALL, BIASED], ids=["plain", "biased"])
+def test_micro_batches_change_neither_loss_nor_gradient(config, rule, micro_batches):
     gradients, losses = [], []
     for parts in (1, micro_batches):
-        towers, batch = towers_and_batch()
+        towers, batch = towers_and_batch(config=config)
         towers.double()
         still = torch.optim.SGD(towers.parameters(), lr=0.0)
         losses.append(run_step(towers, batch, still, rule=rule, micro_batches=parts).loss)
@@ -62,17 +82,82 @@ def test_micro_batches_change_neither_loss_nor_gradient(rule, micro_batches):
         torch.testing.assert_close(gradients[1][name], expected, rtol=1e-4, atol=1e-8, msg=name)
 
 
-def test_three_steps_equal_a_plain_loop_with_open_clips_loss():
+@pytest.mark.parametrize("micro_batches", [1, 2])
+@pytest.mark.parametrize(
+    "mask", [Mask(same_caption=c, same_image=i) for c in (0, 1) for i in (0, 1)]
+)
+def test_the_mask_decides_which_pairs_are_negatives(mask, micro_batches):
+    """The step's loss is that of its embeddings with the captions and pictures told by hand."""
+    captions = ["a cat", "A  cat", "a dog", *(f"thing {i}" for i in range(5))]
+    towers, batch = towers_and_batch(captions=captions)
+    image, text, scale, _ = towers(batch.image_BCHW, batch.text_BT)
+    unit = torch.nn.functional.normalize
+    told = Context(
+        caption_id_B=torch.tensor([0, 0, 2, 3, 4, 5, 6, 7]) if mask.same_caption else None,
+        image_id_B=torch.tensor([0, 1, 2, 3, 4, 5, 6, 6]) if mask.same_image else None,
+    )
+    expected = contrastive_loss(RULES[1], unit(image), unit(text), scale, context=told).total
+    unmasked = contrastive_loss(RULES[1], unit(image), unit(text), scale).total
+    still = torch.optim.SGD(towers.parameters(), lr=0.0)
+    report = run_step(towers, batch, still, rule=RULES[1], mask=mask, micro_batches=micro_batches)
+    assert report.loss == pytest.approx(expected.item(), rel=1e-6)
+    masks_something = mask != Mask()
+    assert (abs(report.loss - unmasked.item()) > 1e-3) is masks_something
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3])
+def test_the_bias_is_trained_and_reported(micro_batches):
+    """Its gradient is what Σ_ij sigmoid s_ij exceeds the N own pairs by, over N: once."""
+    towers, batch = towers_and_batch(config=BIASED)
+    image, text, scale, bias = towers(batch.image_BCHW, batch.text_BT)
+    unit = torch.nn.functional.normalize
+    answers = (scale * (unit(image) @ unit(text).T) + bias).sigmoid()
+    gradient = (answers.sum().item() - len(image)) / len(image)
+    plain = torch.optim.SGD(towers.parameters(), lr=0.1)
+    report = run_step(towers, batch, plain, rule=SigLIP(), micro_batches=micro_batches)
+    assert report.row()["bias"] == -4.0
+    assert report.row()["scale"] == pytest.approx(torch.tensor(2.3).exp().item())
+    assert towers.clip.logit_bias.item() == pytest.approx(-4.0 - 0.1 * gradient, rel=1e-5)
+    assert abs(gradient) > 0.1
+
+
+def test_without_a_bias_none_is_reported():
+    towers, batch = towers_and_batch()
+    assert "bias" not in run_step(towers, batch, build_optimizer(towers, OptimizerConfig())).row()
+
+
+def test_a_row_of_metrics_takes_flags_counts_and_gaps():
+    diagnostics = {
+        "flag": torch.tensor([True, False, False, False]),
+        "count": torch.tensor([1, 2, 3, 4]),
+        "short": torch.full((4,), 3.0, dtype=torch.bfloat16),
+        "of_soft_pairs": torch.tensor([torch.nan, 1.0, torch.nan, 2.0]),
+        "of_no_pair": torch.full((4,), torch.nan),
+    }
+    report = StepReport(loss=1.0, gradient_norm=2.0, scale=3.0, bias=None, diagnostics=diagnostics)
+    numbers = {"loss": 1.0, "gradient_norm": 2.0, "scale": 3.0}
+    means = {"flag": 0.25, "count": 2.5, "short": 3.0, "of_soft_pairs": 1.5}
+    assert json.loads(json.dumps(report.row(), allow_nan=False)) == numbers | means
+
+
+@pytest.mark.parametrize(
+    ("rule", "towers_config", "open_clips_loss"),
+    [(InfoNCE(), SMALL, ClipLoss()), (SigLIP(), BIASED, SigLipLoss())],
+    ids=["infonce", "siglip"],
+)
+def test_three_steps_equal_a_plain_loop_with_open_clips_loss(rule, towers_config, open_clips_loss):
     config = OptimizerConfig(learning_rate=1e-3, max_gradient_norm=1.0)
-    ours, batch = towers_and_batch()
+    ours, batch = towers_and_batch(config=towers_config)
     optimizer = build_optimizer(ours, config)
-    losses = [run_step(ours, batch, optimizer, max_norm=1.0).loss for _ in range(3)]
-    theirs, batch = towers_and_batch()
+    losses = [run_step(ours, batch, optimizer, rule=rule, max_norm=1.0).loss for _ in range(3)]
+    theirs, batch = towers_and_batch(config=towers_config)
     optimizer, expected = build_optimizer(theirs, config), []
     for _ in range(3):
         optimizer.zero_grad()
-        image, text, scale = theirs.clip(theirs.image_normalizer(batch.image_BCHW), batch.text_BT)
-        loss = ClipLoss()(image, text, scale)
+        # Image and text embeddings, the scale and, where there is one, the bias.
+        loss = open_clips_loss(
+            *theirs.clip(theirs.image_normalizer(batch.image_BCHW), batch.text_BT)
+        )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
         optimizer.step()
@@ -130,10 +215,11 @@ def test_batch_statistics_are_refused_with_micro_batches():
 
 
 def test_gains_biases_and_the_temperature_are_not_decayed():
-    towers, _ = towers_and_batch()
+    towers, _ = towers_and_batch(config=BIASED)
     decayed, free = build_optimizer(towers, OptimizerConfig(weight_decay=0.1)).param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
-    assert any(parameter is towers.clip.logit_scale for parameter in free["params"])
+    for spared in (towers.clip.logit_scale, towers.clip.logit_bias):
+        assert any(parameter is spared for parameter in free["params"])
     assert all(parameter.ndim >= 2 for parameter in decayed["params"])
 
 

@@ -5,10 +5,14 @@ itself reads, so what is trained here loads there.
 """
 
 import difflib
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from winnow.types import InputError
+
+MAX_LOGIT_SCALE = math.log(100)
+"""Clamp of the temperature (Radford et al. 2021, section 2.5)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +21,10 @@ class NamedTowers:
 
     name: str
     """As `open_clip.list_models()` has it: ViT-B-32, RN50, ..."""
+    logit_scale: float | None = None
+    """Logarithm of what multiplies the cosines at the start; none: the architecture's own."""
+    logit_bias: float | None = None
+    """Added to every logit, learnt from this start (SigLIP: -10); none: the architecture's own."""
 
     def open_clip_config(self) -> dict[str, Any]:
         """open_clip's configuration. Raises InputError for a name it does not know."""
@@ -39,7 +47,7 @@ class NamedTowers:
         # Weights of a timm trunk come from a hub; towers here start from random ones.
         if "timm_model_name" in config["vision_cfg"]:
             config["vision_cfg"]["timm_model_pretrained"] = False
-        return config
+        return config | _logit_config(self.logit_scale, self.logit_bias)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +129,10 @@ class CustomTowers:
     """The image tower."""
     text: TextTransformer = field(default_factory=TextTransformer)
     """The text tower."""
+    logit_scale: float | None = None
+    """Logarithm of what multiplies the cosines at the start; none: ln(1 / 0.07), as in CLIP."""
+    logit_bias: float | None = None
+    """Added to every logit, learnt from this start (SigLIP: -10); none: no bias, as in CLIP."""
 
     def open_clip_config(self) -> dict[str, Any]:
         """open_clip's configuration."""
@@ -128,4 +140,18 @@ class CustomTowers:
             "embed_dim": self.embed_dim,
             "vision_cfg": self.image.open_clip_config(),
             "text_cfg": self.text.open_clip_config(),
+            **_logit_config(self.logit_scale, self.logit_bias),
         }
+
+
+def _logit_config(scale: float | None, bias: float | None) -> dict[str, float]:
+    """open_clip's configuration of what it starts from; what is not given is left to it."""
+    if scale is not None and not 0 <= scale <= MAX_LOGIT_SCALE:
+        raise InputError(
+            f"logit_scale {scale} of the model must be from 0 to ln 100 = {MAX_LOGIT_SCALE:.3f}: "
+            "it is the logarithm of what multiplies the cosines (2.303 for a factor of 10)"
+        )
+    if bias is not None and not math.isfinite(bias):
+        raise InputError(f"logit_bias {bias} of the model must be a finite number")
+    given = {"init_logit_scale": scale, "init_logit_bias": bias}
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,11 +1,11 @@
 """The two towers as the training step sees them, and as open_clip finds them afterwards.
 
-`Towers.forward` is the one way in: uint8 pictures and token ids, out come un-normalised embeddings
-and the temperature. Everything passes through it, so that a wrapper around the module sees it all.
+`Towers.forward` is the one way in: uint8 pictures and token ids, out come un-normalised embeddings,
+the temperature and the logits' bias. Everything passes through it, so that a wrapper around the
+module sees it all.
 """
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +15,9 @@ import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from winnow.models.architecture import CustomTowers, NamedTowers
-
-MAX_LOGIT_SCALE = math.log(100)
-"""Clamp of the temperature (Radford et al. 2021, section 2.5)."""
+from winnow.models.architecture import MAX_LOGIT_SCALE, CustomTowers, NamedTowers
 
 Tokenize = Callable[[list[str]], Tensor]
 """Captions to token ids (B, T), int64."""
@@ -34,6 +32,8 @@ class Embeddings(NamedTuple):
     """Un-normalised."""
     scale: Tensor
     """exp(logit_scale), one element."""
+    bias: Tensor | None
+    """logit_bias, one element; None where the model has none."""
 
 
 class Towers(nn.Module):
@@ -44,10 +44,8 @@ class Towers(nn.Module):
         self.config = config.open_clip_config()
         custom_text = self.config.pop("custom_text", False)
         kind = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
-        # FSDP shards no 0-dim parameter; the export makes it a scalar again.
+        # FSDP shards no 0-dim parameter; the export makes scale and bias scalars again.
         self.clip = kind(**self.config, nonscalar_logit_scale=True)
-        # Convolutions run twice as fast on it or better, on CPUs and on tensor cores.
-        self.clip.visual.to(memory_format=torch.channels_last)
         if custom_text:
             self.config["custom_text"] = True
         self.image_normalizer = ImageNormalizer(OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
@@ -64,10 +62,13 @@ class Towers(nn.Module):
 
     def forward(self, image_BCHW: Tensor, text_BT: Tensor) -> Embeddings:
         """Embed uint8 pictures (B, 3, H, W) and token ids (B, T)."""
+        bias = self.clip.logit_bias
         return Embeddings(
             image_BD=self.clip.encode_image(self.image_normalizer(image_BCHW)),
             text_BD=self.clip.encode_text(text_BT),
             scale=self.clip.logit_scale.exp(),
+            # A tensor of its own: FSDP takes a parameter back once the forward pass is over.
+            bias=None if bias is None else bias.clone(),
         )
 
     @torch.no_grad()
@@ -82,7 +83,8 @@ class Towers(nn.Module):
         """
         directory.mkdir(parents=True, exist_ok=True)
         state = {name: value.detach().cpu() for name, value in self.clip.state_dict().items()}
-        state["logit_scale"] = state["logit_scale"].reshape(())
+        for name in state.keys() & {"logit_scale", "logit_bias"}:
+            state[name] = state[name].reshape(())
         weights = directory / "open_clip_model.safetensors"
         save_file({name: value.contiguous() for name, value in state.items()}, f"{weights}.partial")
         Path(f"{weights}.partial").replace(weights)
@@ -90,6 +92,13 @@ class Towers(nn.Module):
         partial = directory / "open_clip_config.json.partial"
         partial.write_text(json.dumps(config, indent=2) + "\n")
         partial.replace(directory / "open_clip_config.json")
+
+
+def unwrapped(towers: nn.Module) -> Towers:
+    """The towers inside DDP; `fully_shard` leaves a module's class as it is."""
+    inner = towers.module if isinstance(towers, DistributedDataParallel) else towers
+    assert isinstance(inner, Towers), "a wrapper around Towers, or Towers"
+    return inner
 
 
 class ImageNormalizer(nn.Module):
@@ -106,6 +115,8 @@ class ImageNormalizer(nn.Module):
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """(pixel / 255 - mean) / std, float32, channels last in memory."""
+        # Convolutions are faster on it. Weights stay as they are: FSDP takes no other, and torch
+        # converts them as fast as it would have used them.
         image_BCHW = image_BCHW.contiguous(memory_format=torch.channels_last)
         return (image_BCHW.to(self.shift.dtype) - self.shift) / self.width
 

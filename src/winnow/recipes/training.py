@@ -1,15 +1,22 @@
 """The training recipes.
 
-`clip`, `psd` and `hn_nce` are one ViT-B/32 run that differs in its objective alone, so that any
-difference is the objective's. `tiny` trains on a laptop; its constants are measured
-(docs/log.md, 2026-11-22).
+`clip`, `psd`, `hn_nce` and `hn_psd` are one ViT-B/32 run that differs in its objective alone, so
+that any difference is the objective's; `siglip` also starts from the scale and the bias that belong
+to its loss. `tiny` trains on a laptop; its constants are measured (docs/log.md, 2026-11-22).
 """
 
+import math
 from dataclasses import replace
 
 from winnow.data.images import Augmentation
 from winnow.models import CustomTowers, NamedTowers, TextTransformer, TimmImageTower
-from winnow.objectives import HardNegativeNCE, InfoNCE, ProgressiveSelfDistillation
+from winnow.objectives import (
+    HardNegativeNCE,
+    HardNegativeSelfDistillation,
+    InfoNCE,
+    ProgressiveSelfDistillation,
+    SigLIP,
+)
 from winnow.training.optimizer import OptimizerConfig
 from winnow.training.recipe import Recipe, Runtime
 
@@ -62,5 +69,23 @@ def hn_nce() -> Recipe:
     return replace(clip(), objective=HardNegativeNCE())
 
 
-RECIPES = {"tiny": tiny, "clip": clip, "psd": psd, "hn_nce": hn_nce}
+def hn_psd() -> Recipe:
+    """`clip` with hard negatives and progressive self-distillation at once."""
+    return replace(clip(), objective=HardNegativeSelfDistillation())
+
+
+def siglip() -> Recipe:
+    """`clip` with the sigmoid loss, from a scale of 10 and a bias of -10 (Zhai et al. 2023)."""
+    model = NamedTowers(name="ViT-B-32", logit_scale=math.log(10), logit_bias=-10.0)
+    return replace(clip(), objective=SigLIP(), model=model)
+
+
+RECIPES = {
+    "tiny": tiny,
+    "clip": clip,
+    "psd": psd,
+    "hn_nce": hn_nce,
+    "hn_psd": hn_psd,
+    "siglip": siglip,
+}
 """The training recipes by the name that `winnow train` knows."""

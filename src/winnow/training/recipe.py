@@ -5,9 +5,20 @@ from typing import Literal
 
 from winnow.data.images import Augmentation
 from winnow.models import CustomTowers, NamedTowers
-from winnow.objectives import HardNegativeNCE, InfoNCE, ProgressiveSelfDistillation
+from winnow.objectives import (
+    HardNegativeNCE,
+    HardNegativeSelfDistillation,
+    InfoNCE,
+    ProgressiveSelfDistillation,
+    SigLIP,
+)
+from winnow.training.mask import Mask
 from winnow.training.optimizer import OptimizerConfig
 from winnow.types import InputError
+
+Objective = (
+    InfoNCE | HardNegativeNCE | ProgressiveSelfDistillation | HardNegativeSelfDistillation | SigLIP
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +51,14 @@ class Runtime:
 class Recipe:
     """Everything that decides what a run computes, and how it is carried out."""
 
-    objective: InfoNCE | HardNegativeNCE | ProgressiveSelfDistillation
+    objective: Objective
     """The rule that turns a batch of embeddings into a loss."""
     model: NamedTowers | CustomTowers
     """The towers."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """AdamW and its schedule."""
+    mask: Mask = field(default_factory=Mask)
+    """Which pairs of a batch are no negatives of each other."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """What happens to a picture on its way into training."""
     batch_size: int = 256

@@ -23,6 +23,7 @@ from winnow.data.order import Order
 from winnow.data.selection import Selection
 from winnow.models.devices import usable_device
 from winnow.models.towers import Towers
+from winnow.objectives import Rule, SigLIP
 from winnow.progress import track
 from winnow.training.chance import random_state, set_random_state
 from winnow.training.checkpoint import Checkpoints
@@ -51,6 +52,7 @@ def train(recipe: Recipe, selection: Selection, out: Path) -> Path:
     device = usable_device(recipe.runtime.device)
     towers = Towers(recipe.model).to(device).train()
     _refuse_batch_statistics(towers, recipe.micro_batches)
+    _warn_of_sigmoids_without_bias(recipe.objective, towers)
     optimizer = build_optimizer(towers, recipe.optimizer)
     # Only now is it known that the recipe can be built: a refused one leaves the folder free.
     with _claimed(out):
@@ -118,8 +120,9 @@ class _Run:
         report = training_step(
             self.towers,
             self.optimizer,
-            Batch(*(part.to(self.device, non_blocking=True) for part in batch)),
+            batch.to(self.device),
             rule=recipe.objective,
+            mask=recipe.mask,
             step=step,
             progress=step / max(1, recipe.steps - 1),
             seed=recipe.seed,
@@ -212,6 +215,7 @@ def _batches(
         batch_size=recipe.batch_size,
         first_step=first_step,
         last_step=recipe.steps,
+        image_ids=recipe.mask.same_image,
     )
 
 
@@ -228,4 +232,14 @@ def _refuse_batch_statistics(towers: nn.Module, micro_batches: int) -> None:
         raise InputError(
             f"the towers use batch normalisation, so {micro_batches} micro_batches would not give "
             "the gradient of the whole batch: use micro_batches 1 or towers without it"
+        )
+
+
+def _warn_of_sigmoids_without_bias(objective: Rule, towers: Towers) -> None:
+    """A comparison with SigLIP is unfair where it starts without what its paper gives it."""
+    if isinstance(objective, SigLIP) and towers.clip.logit_bias is None:
+        warnings.warn(
+            "SigLIP trains here without a bias, so its many negatives swamp the start: "
+            "--model.logit-bias -10 --model.logit-scale 2.303 is what its paper starts from",
+            stacklevel=3,
         )

@@ -7,17 +7,20 @@ is embedded again, with its random numbers replayed, and back-propagates its own
 """
 
 import math
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from winnow.data.loader import Batch
-from winnow.models.towers import Embeddings, Towers
+from winnow.distributed import local_gradients
+from winnow.models.towers import Embeddings, unwrapped
 from winnow.objectives import Context, Loss, Rule, contrastive_loss
 from winnow.training.chance import random_state, set_random_state
+from winnow.training.mask import Mask
 from winnow.types import InputError
 
 
@@ -34,22 +37,31 @@ class StepReport:
     """Before clipping."""
     scale: float
     """exp(logit_scale) that the step computed with."""
+    bias: float | None
+    """logit_bias that the step computed with; None where the model has none."""
     diagnostics: dict[str, Tensor]
-    """The rule's, per pair."""
+    """The rule's, per pair; NaN where one says nothing of a pair."""
 
     def row(self) -> dict[str, float]:
-        """The report as plain numbers; diagnostics as means over the batch."""
-        means = {name: value.mean().item() for name, value in self.diagnostics.items()}
+        """The report as plain numbers; diagnostics as means over the pairs that have them.
+
+        A diagnostic that no pair of the batch has is left out: json has no NaN.
+        """
         numbers = {"loss": self.loss, "gradient_norm": self.gradient_norm, "scale": self.scale}
-        return numbers | means
+        if self.bias is not None:
+            numbers["bias"] = self.bias
+        # Flags and counts have no mean of their own kind, and bf16 would count no further than 256.
+        means = {name: value.float().nanmean().item() for name, value in self.diagnostics.items()}
+        return numbers | {name: mean for name, mean in means.items() if not math.isnan(mean)}
 
 
 def training_step(
-    towers: Towers,
+    towers: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     *,
     rule: Rule,
+    mask: Mask,
     step: int,
     progress: float,
     seed: int,
@@ -57,7 +69,11 @@ def training_step(
     max_gradient_norm: float,
     precision: AbstractContextManager,
 ) -> StepReport:
-    """One update on one batch. Raises NonFiniteError before any weight moves."""
+    """One update on one batch; `towers` are Towers, bare or in DDP or `fully_shard`.
+
+    In a process group `batch` is this rank's part of the pairs, as large as every other's. Raises
+    NonFiniteError before any weight moves.
+    """
     optimizer.zero_grad(set_to_none=True)
     slices = _slices(len(batch.image_BCHW), micro_batches)
     random_states, parts = [], []
@@ -67,35 +83,53 @@ def training_step(
             with precision:
                 parts.append(towers(batch.image_BCHW[part], batch.text_BT[part]))
     embeddings = parts[0] if micro_batches == 1 else _joined_leaves(parts)
-    loss = _loss(rule, embeddings, batch, step=step, progress=progress, seed=seed)
+    context = mask.context(batch, seed=seed)
+    loss = _loss(rule, embeddings, context, step=step, progress=progress)
     loss.total.backward()
     if micro_batches > 1:
         for part, state in zip(slices, random_states, strict=True):
             set_random_state(state)
-            with precision:
-                again = towers(batch.image_BCHW[part], batch.text_BT[part])
-            _backward_slice(again, embeddings, part)
-    norm = torch.nn.utils.clip_grad_norm_(towers.parameters(), max_gradient_norm).item()
+            is_last = part is slices[-1]
+            # Ranks add their gradients up once, when the last micro-batch has added its own.
+            with nullcontext() if is_last else local_gradients(towers):
+                with precision:
+                    again = towers(batch.image_BCHW[part], batch.text_BT[part])
+                _backward_slice(again, embeddings, part)
+    norm = _clip(towers, max_gradient_norm)
     value, scale = loss.total.item(), embeddings.scale.item()
+    bias = None if embeddings.bias is None else embeddings.bias.item()
     if not (math.isfinite(value) and math.isfinite(norm)):
         raise NonFiniteError(
             f"step {step}: the loss is {value}, its gradient's norm {norm}, the scale {scale:.1f}; "
             "no weight was moved. Lower the learning rate or warm up longer, in another --out."
         )
     optimizer.step()
-    towers.clamp_scale()
-    return StepReport(loss=value, gradient_norm=norm, scale=scale, diagnostics=loss.diagnostics)
+    unwrapped(towers).clamp_scale()
+    return StepReport(
+        loss=value,
+        gradient_norm=norm,
+        scale=scale,
+        bias=bias,
+        diagnostics=loss.diagnostics,
+    )
+
+
+def _clip(towers: nn.Module, max_norm: float) -> float:
+    """Clip the gradient by its norm over all ranks' shards; the norm before."""
+    norm = torch.nn.utils.clip_grad_norm_(towers.parameters(), max_norm)
+    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
 
 
 def _loss(
-    rule: Rule, embeddings: Embeddings, batch: Batch, *, step: int, progress: float, seed: int
+    rule: Rule, embeddings: Embeddings, context: Context, *, step: int, progress: float
 ) -> Loss:
     return contrastive_loss(
         rule,
         _unit(embeddings.image_BD),
         _unit(embeddings.text_BD),
         embeddings.scale,
-        context=Context(sample_id_B=batch.id_B, seed=seed),
+        bias=embeddings.bias,
+        context=context,
         progress=progress,
         step=step,
     )
@@ -114,26 +148,31 @@ def _slices(count: int, parts: int) -> list[slice]:
 
 def _joined_leaves(parts: list[Embeddings]) -> Embeddings:
     """The whole batch's embeddings as leaves that collect the loss's gradient."""
+    bias = parts[-1].bias
     return Embeddings(
         image_BD=torch.cat([part.image_BD for part in parts]).requires_grad_(),
         text_BD=torch.cat([part.text_BD for part in parts]).requires_grad_(),
         scale=parts[-1].scale.detach().requires_grad_(),
+        bias=None if bias is None else bias.detach().requires_grad_(),
     )
 
 
 def _backward_slice(again: Embeddings, whole: Embeddings, part: slice) -> None:
     """Send a micro-batch's share of the gradient into the towers.
 
-    The scale belongs to no micro-batch: its gradient enters with the last one, once.
+    Scale and bias belong to no micro-batch: their gradients enter with the last one, once.
     """
     tensors: list[Tensor] = [again.image_BD, again.text_BD]
     gradients = [_gradient(whole.image_BD)[part], _gradient(whole.text_BD)[part]]
     if part.stop == len(whole.image_BD):
         tensors.append(again.scale)
         gradients.append(_gradient(whole.scale))
+        if again.bias is not None and whole.bias is not None:
+            tensors.append(again.bias)
+            gradients.append(_gradient(whole.bias))
     torch.autograd.backward(tensors, gradients)
 
 
 def _gradient(leaf: Tensor) -> Tensor:
-    assert leaf.grad is not None, "the loss depends on every embedding and on the scale"
+    assert leaf.grad is not None, "the loss depends on every embedding, the scale and the bias"
     return leaf.grad
