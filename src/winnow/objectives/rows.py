@@ -111,7 +111,7 @@ class Rows:
         return logits_CN.masked_fill(self.forbidden_CN, MASKED)
 
     def with_statistics(self, statistics_N: Mapping[str, Tensor]) -> "Rows":
-        """The same rows, logits already computed included, after the first pass."""
+        """The same rows after the first pass."""
         return replace(self, statistics_N=statistics_N)
 
     def _model_logits(self, query: Modality, key: Modality) -> Tensor:
@@ -121,11 +121,9 @@ class Rows:
         if whole_batch and query != key and (key, query) in self.cache:
             return self.cache[key, query].T
         sides = {"image": self.image_ND, "text": self.text_ND}
-        # `prepare` runs without gradients, yet in a dense pass the loss reuses these logits.
-        with torch.enable_grad():
-            logits_CN = self.scale * (sides[query][self.block] @ sides[key].T)
-            if self.bias is not None:
-                logits_CN = logits_CN + self.bias
+        logits_CN = self.scale * (sides[query][self.block] @ sides[key].T)
+        if self.bias is not None:
+            logits_CN = logits_CN + self.bias
         self.cache[query, key] = logits_CN
         return logits_CN
 

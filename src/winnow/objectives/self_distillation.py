@@ -76,7 +76,8 @@ class ProgressiveSelfDistillation:
 
         Its order is that of the mass, and survives where the mass itself would round to 0.
         """
-        if self.mode == "blend" or self.choose == "random":
+        decided = self.mode == "blend" or self.choose == "random"
+        if decided or not self._has_soft_pairs(rows.pairs):
             return {}
         log_masses = []
         for direction in DIRECTIONS:
@@ -146,6 +147,8 @@ class ProgressiveSelfDistillation:
 
     def _soften(self, pairs: Pairs, log_mass_N: Tensor | None) -> Tensor:
         """(N,) σ, the mass of each pair's soft target. Ties fall to the smaller id."""
+        if not self._has_soft_pairs(pairs):
+            return torch.zeros_like(pairs.weight_N)
         if self.mode == "blend":
             return torch.full_like(pairs.weight_N, self.share(pairs.progress))
         id_N = pairs.sample_id_N
