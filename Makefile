@@ -34,8 +34,8 @@ lint: $(READY)  ## style, types, import direction
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## every benchmark, each against a peer in the same run
-	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+bench: $(READY)  ## every benchmark, each against a peer in the same run; hours
+	for name in loader step losses; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:       ## remove the environment and what the tools leave behind
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -10,7 +10,7 @@ The pictures are noise with the 1/f spectrum of photographs, at quality 90: noth
 package is a large set of photographs. The PSNR of the scaled JPEG decoding, against decoding whole
 and cropping the same place, is measured on the same pictures.
 
-    python benchmarks/bench_loader.py [--rounds 10] [--pictures 1024] [--workers 1]
+    python benchmarks/loader.py [--rounds 10] [--pictures 1024] [--workers 1]
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 Same towers, same pictures, same optimizer, same process; peers take turns.
 
-    python benchmarks/bench_step.py [--rounds 10] [--batch-sizes 256 2048]
+    python benchmarks/step.py [--rounds 10] [--batch-sizes 256 2048]
 """
 
 import argparse
@@ -16,6 +16,7 @@ from winnow.data.loader import Batch
 from winnow.models.towers import Towers
 from winnow.objectives import HardNegativeNCE, InfoNCE, ProgressiveSelfDistillation
 from winnow.recipes.training import tiny
+from winnow.training.mask import Mask
 from winnow.training.optimizer import OptimizerConfig, build_optimizer
 from winnow.training.step import training_step
 
@@ -68,7 +69,7 @@ def random_batch(size: int, device: torch.device) -> Batch:
     image = torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8, generator=generator)
     text = towers.tokenize([f"a picture of thing number {i}" for i in range(size)])
     ids = torch.arange(size)
-    return Batch(*(part.to(device) for part in (image, text, ids, ids)))
+    return Batch(image, text, ids, ids, caption_id_B=ids, image_id_B=None).to(device)
 
 
 def winnow_step(rule, batch: Batch, device: torch.device):
@@ -83,6 +84,7 @@ def winnow_step(rule, batch: Batch, device: torch.device):
             optimizer,
             batch,
             rule=rule,
+            mask=Mask(),
             step=0,
             progress=1.0,
             seed=0,
