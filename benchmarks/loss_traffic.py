@@ -47,7 +47,7 @@ class Scheme:
 
 _INFONCE = Scheme(
     gathered=1,
-    feature_bytes=FLOAT32,
+    feature_bytes=BFLOAT16,
     reduced=1,
     gradient_bytes=FLOAT32,
     statistics=2,
@@ -66,12 +66,10 @@ _CLIP_LOSS = Scheme(
     matmul_units=6,
 )
 SCHEMES = {
-    "InfoNCE (tiled)": _INFONCE,
-    "HN-NCE (tiled)": _HN_NCE,
+    "InfoNCE": _INFONCE,
+    "HN-NCE": _HN_NCE,
     "PSD (tiled)": _PSD,
-    "InfoNCE (triton)": replace(_INFONCE, feature_bytes=BFLOAT16),
-    "HN-NCE (triton)": replace(_HN_NCE, feature_bytes=BFLOAT16),
-    "PSD (triton)": replace(_PSD, feature_bytes=BFLOAT16, reduced=1, matmul_units=6),
+    "PSD (triton)": replace(_PSD, reduced=1, matmul_units=6),
     "open_clip ClipLoss": _CLIP_LOSS,
 }
 """Winnow's as in `objectives/two_pass.py`, `tiled.py` and `fused.py`, the model its own teacher;

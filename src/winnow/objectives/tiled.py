@@ -66,8 +66,8 @@ class TiledWalks:
         self.pairs = batch.pairs
         # No larger than a rank's share, or some ranks would have no tiles.
         self.tile_size = min(tile_size or DEFAULT_TILE, len(batch.image_BD))
-        self._image = _Side(batch.image_BD, self.pairs.own)
-        self._text = _Side(batch.text_BD, self.pairs.own)
+        self._image = _Side(batch.image_BD, self.pairs.own, batch.feature_dtype)
+        self._text = _Side(batch.text_BD, self.pairs.own, batch.feature_dtype)
         # Captions travel while the rank's own tiles, which come first, are computed.
         self._text.send()
         keeps = len(batch.image_BD) * len(self.pairs) <= _KEPT_LOGITS
@@ -89,8 +89,8 @@ class TiledWalks:
     def gradients(self, form: ClosedForm, settled: Settled) -> RawGradients:
         """The gradient, walking the same tiles."""
         mirrored = self._is_mirrored(form.targets)
-        text_ND = torch.zeros_like(self._text.whole())
-        image_gradient = torch.zeros_like(self._image.whole() if mirrored else self.batch.image_BD)
+        text_ND = torch.zeros_like(self._text.whole)
+        image_gradient = torch.zeros_like(self._image.whole if mirrored else self.batch.image_BD)
         first_row = 0 if mirrored else self.pairs.own.start
         bias = torch.zeros_like(self.batch.scale)
         for tile in self._walk(form.targets):
@@ -190,25 +190,26 @@ class TiledWalks:
 class _Side:
     """One modality's embeddings: this rank's are at hand, the others' once they were sent."""
 
-    def __init__(self, own_BD: Tensor, own: slice) -> None:
-        self._own_BD, self._own = own_BD.detach(), own
+    def __init__(self, own_BD: Tensor, own: slice, sent_as: torch.dtype) -> None:
+        self._own_BD, self._own, self._sent_as = own_BD.detach(), own, sent_as
         self._gather: PendingGather | None = None
 
     def send(self) -> None:
         """Start to gather all ranks' embeddings; every rank must come here."""
         if self._gather is None:
-            self._gather = PendingGather(self._own_BD)
+            self._gather = PendingGather(self._own_BD.to(self._sent_as))
 
+    @cached_property
     def whole(self) -> Tensor:
         """(N, D)."""
         assert self._gather is not None, "sent before it is asked for"
-        return self._gather.whole()
+        return self._gather.whole().to(self._own_BD.dtype)
 
     def __getitem__(self, rows: slice) -> Tensor:
         start = self._own.start
         if start <= rows.start and rows.stop <= self._own.stop:
             return self._own_BD[rows.start - start : rows.stop - start]
-        return self.whole()[rows]
+        return self.whole[rows]
 
 
 def _mirror(logits_CR: Tensor, targets: TargetTiles) -> Tensor:
