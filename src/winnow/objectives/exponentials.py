@@ -25,3 +25,13 @@ def flushed_(values: Tensor) -> Tensor:
     """Non-negative values in place, those at the edge of what the dtype can hold as 0."""
     tiniest = _ABOVE_TINIEST * torch.finfo(values.dtype).tiny
     return F.threshold(values, tiniest, 0.0, inplace=True)
+
+
+def softplus(odds: Tensor) -> Tensor:
+    """log(1 + exp odds), exact at both ends: torch's own drops exp(-odds) above a threshold."""
+    return -F.logsigmoid(-odds)
+
+
+def mean_odds(odds_2N: Tensor) -> Tensor:
+    """(N,) log-odds of the mean of two probabilities, which keep their order near 0 and near 1."""
+    return F.logsigmoid(odds_2N).logsumexp(0) - F.logsigmoid(-odds_2N).logsumexp(0)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from winnow.objectives.closed_form import Measure
+from winnow.objectives.exponentials import softplus
 from winnow.objectives.pairs import Pairs
 from winnow.objectives.rows import (
     DIRECTION_NAMES,
@@ -59,9 +60,9 @@ class HardNegativeNCE:
 
     def __call__(self, rows: Rows) -> RowLoss:
         """(i2t_i + t2i_i) / 2."""
-        image_C, text_C = self.log_denominators(rows)
+        image_C, text_C = self.own_pair_costs(rows)
         return RowLoss(
-            loss_C=(image_C + text_C) / 2 - rows.own(rows.logits("image", "text")),
+            loss_C=(image_C + text_C) / 2,
             diagnostics=self.diagnostics(rows),
         )
 
@@ -69,14 +70,14 @@ class HardNegativeNCE:
         """The same loss for the tiled and triton executions."""
         return SoftmaxForm(alpha=self.alpha, beta=self.beta, detach_weights=self.detach_weights)
 
-    def log_denominators(self, rows: Rows) -> list[Tensor]:
-        """(C,) log(α exp s_ii + Σ_j w_ij exp s_ij) for both directions."""
-        return [
-            torch.logaddexp(
-                math.log(self.alpha) + rows.own(logits_CN), self._log_negatives(rows, logits_CN)
-            )
-            for logits_CN in (rows.logits(*direction) for direction in DIRECTIONS)
-        ]
+    def own_pair_costs(self, rows: Rows) -> list[Tensor]:
+        """(C,) log(α exp s_ii + Σ_j w_ij exp s_ij) - s_ii for both directions."""
+        log_alpha, found = math.log(self.alpha), []
+        for direction in DIRECTIONS:
+            logits_CN = rows.logits(*direction)
+            odds_C = self._log_negatives(rows, logits_CN) - rows.own(logits_CN) - log_alpha
+            found.append(log_alpha + softplus(odds_C))
+        return found
 
     @torch.no_grad()
     def diagnostics(self, rows: Rows) -> dict[str, Tensor]:

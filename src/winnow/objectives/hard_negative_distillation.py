@@ -33,10 +33,10 @@ class HardNegativeSelfDistillation:
 
     def __call__(self, rows: Rows) -> RowLoss:
         """(i2t_i + t2i_i) / 2."""
-        image_C, text_C = self.negatives.log_denominators(rows)
-        aim_C, diagnostics = self.targets.aims(rows)
+        image_C, text_C = self.negatives.own_pair_costs(rows)
+        gap_C, diagnostics = self.targets.gaps(rows)
         return RowLoss(
-            loss_C=(image_C + text_C) / 2 - aim_C,
+            loss_C=(image_C + text_C) / 2 + gap_C,
             diagnostics=self.negatives.diagnostics(rows) | diagnostics,
         )
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from winnow.objectives.closed_form import Measure
 from winnow.objectives.pairs import Pairs
-from winnow.objectives.rows import RowLoss, Rows, log_partitions, own_pair_diagnostics
+from winnow.objectives.rows import RowLoss, Rows, own_pair_costs, own_pair_diagnostics
 from winnow.objectives.softmax_form import SoftmaxForm
 
 
@@ -23,9 +23,9 @@ class InfoNCE:
 
     def __call__(self, rows: Rows) -> RowLoss:
         """(i2t_i + t2i_i) / 2."""
-        image_C, text_C = log_partitions(rows)
+        image_C, text_C = own_pair_costs(rows)
         return RowLoss(
-            loss_C=(image_C + text_C) / 2 - rows.own(rows.logits("image", "text")),
+            loss_C=(image_C + text_C) / 2,
             diagnostics=own_pair_diagnostics(rows),
         )
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from winnow.distributed import all_gather
+from winnow.objectives.exponentials import softplus
 from winnow.objectives.pairs import MASKED, Pairs
 
 Modality = Literal["image", "text"]
@@ -143,12 +144,13 @@ class Rule(Protocol):
         ...
 
 
-def log_partitions(rows: Rows) -> list[Tensor]:
-    """(C,) log Σ_j exp s_ij over the own pair and the negatives, for both directions."""
-    return [
-        torch.logaddexp(rows.own(logits_CN), rows.negatives(logits_CN).logsumexp(1))
-        for logits_CN in (rows.logits(*direction) for direction in DIRECTIONS)
-    ]
+def own_pair_costs(rows: Rows) -> list[Tensor]:
+    """(C,) log Σ_j exp s_ij - s_ii over own pair and negatives, for both directions."""
+    found = []
+    for direction in DIRECTIONS:
+        logits_CN = rows.logits(*direction)
+        found.append(softplus(rows.negatives(logits_CN).logsumexp(1) - rows.own(logits_CN)))
+    return found
 
 
 @torch.no_grad()
@@ -158,8 +160,7 @@ def own_pair_diagnostics(rows: Rows) -> dict[str, Tensor]:
     for direction, name in zip(DIRECTIONS, DIRECTION_NAMES, strict=True):
         logits_CN = rows.logits(*direction)
         own_C, negative_CN = rows.own(logits_CN), rows.negatives(logits_CN)
-        partition_C = torch.logaddexp(own_C, negative_CN.logsumexp(1))
-        found[f"own_probability_{name}"] = (own_C - partition_C).exp()
+        found[f"own_probability_{name}"] = (own_C - negative_CN.logsumexp(1)).sigmoid()
         found[f"rank_1_{name}"] = ranks_first(own_C, negative_CN.amax(1), rows.scale)
     return found
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from winnow.objectives.closed_form import Measure, TargetTiles
+from winnow.objectives.exponentials import mean_odds
 from winnow.objectives.hashing import keyed_hash
 from winnow.objectives.pairs import MASKED, Pairs
 from winnow.objectives.rows import (
@@ -27,7 +28,7 @@ from winnow.objectives.rows import (
     Modality,
     RowLoss,
     Rows,
-    log_partitions,
+    own_pair_costs,
     own_pair_diagnostics,
 )
 from winnow.objectives.softmax_form import SoftmaxForm, SoftTargets, target_diagnostics
@@ -72,27 +73,25 @@ class ProgressiveSelfDistillation:
         return self.initial_share + (self.final_share - self.initial_share) * ramp
 
     def prepare(self, rows: Rows) -> dict[str, Tensor]:
-        """Logarithm of the mass that the teacher leaves on each own pair, both ways' sum.
+        """Log-odds of the mass that the teacher leaves on each own pair, both ways' mean.
 
-        Its order is that of the mass, and survives where the mass itself would round to 0.
+        Their order is that of the masses, and survives where those would round to 0 or 1.
         """
         decided = self.mode == "blend" or self.choose == "random"
         if decided or not self._has_soft_pairs(rows.pairs):
             return {}
-        log_masses = []
+        odds = []
         for direction in DIRECTIONS:
             logits_CN = self._teacher_logits(rows, *direction)
-            own_C = rows.own(logits_CN)
-            others_C = rows.negatives(logits_CN).logsumexp(1)
-            log_masses.append(own_C - torch.logaddexp(own_C, others_C))
-        return {"log_own_mass": torch.logaddexp(*log_masses)}
+            odds.append(rows.own(logits_CN) - rows.negatives(logits_CN).logsumexp(1))
+        return {"own_odds": mean_odds(torch.stack(odds))}
 
     def __call__(self, rows: Rows) -> RowLoss:
         """(i2t_i + t2i_i) / 2."""
-        image_C, text_C = log_partitions(rows)
-        aim_C, diagnostics = self.aims(rows)
+        image_C, text_C = own_pair_costs(rows)
+        gap_C, diagnostics = self.gaps(rows)
         return RowLoss(
-            loss_C=(image_C + text_C) / 2 - aim_C,
+            loss_C=(image_C + text_C) / 2 + gap_C,
             diagnostics=own_pair_diagnostics(rows) | diagnostics,
         )
 
@@ -102,33 +101,32 @@ class ProgressiveSelfDistillation:
             return SoftmaxForm(soft=SoftTargets(tiles=None, soften=torch.zeros_like))
         all_columns = TargetTiles(swap=self.swap, temperature=self.teacher_temperature)
         form = SoftmaxForm(
-            soft=SoftTargets(
-                tiles=all_columns, soften=lambda log_mass_N: self._soften(pairs, log_mass_N)
-            )
+            soft=SoftTargets(tiles=all_columns, soften=lambda odds_N: self._soften(pairs, odds_N))
         )
         if self.mode == "blend" or self.columns == "all":
             return form
         # Which columns targets spread over must be known before targets can be summed.
-        log_mass_N = None
+        odds_N = None
         if self.choose == "least-aligned":
-            log_mass_N = form.log_target_mass(measure(form))
-        softness_N = self._soften(pairs, log_mass_N)
+            odds_N = form.target_odds(measure(form))
+        softness_N = self._soften(pairs, odds_N)
         chosen_columns = TargetTiles(
             swap=self.swap, temperature=self.teacher_temperature, columns_N=softness_N.bool()
         )
         return SoftmaxForm(soft=SoftTargets(tiles=chosen_columns, soften=lambda _: softness_N))
 
-    def aims(self, rows: Rows) -> tuple[Tensor, dict[str, Tensor]]:
-        """(C,) the mean of s_ij under each pair's target, over both directions; diagnostics."""
+    def gaps(self, rows: Rows) -> tuple[Tensor, dict[str, Tensor]]:
+        """(C,) the mean of s_ii - s_ij under each pair's target, both ways; diagnostics."""
         own_C = rows.own(rows.logits("image", "text"))
-        softness_N = self._soften(rows.pairs, rows.statistics_N.get("log_own_mass"))
+        softness_N = self._soften(rows.pairs, rows.statistics_N.get("own_odds"))
         softness_C = softness_N[rows.block]
         soft_S = softness_C.nonzero().squeeze(1)
-        aims, masses, entropies = [], [], []
+        gaps, masses, entropies = [], [], []
         for direction in DIRECTIONS:
             target_SN = self._targets(rows, *direction, soft_S, softness_N)
-            mean_S = (target_SN * rows.logits(*direction)[soft_S]).sum(1)
-            aims.append(own_C.index_copy(0, soft_S, mean_S))
+            behind_SN = own_C[soft_S, None] - rows.logits(*direction)[soft_S]
+            gap_S = (target_SN * behind_SN).sum(1)
+            gaps.append(torch.zeros_like(own_C).index_copy(0, soft_S, gap_S))
             own_S = target_SN.gather(1, rows.positive_index_C[soft_S, None]).squeeze(1)
             masses.append(torch.ones_like(own_C).index_copy(0, soft_S, own_S))
             entropy_S = -torch.xlogy(target_SN, target_SN).sum(1)
@@ -136,7 +134,7 @@ class ProgressiveSelfDistillation:
         diagnostics = target_diagnostics(
             softness_C, torch.stack(masses).mean(0), torch.stack(entropies).mean(0)
         )
-        return (aims[0] + aims[1]) / 2, diagnostics
+        return (gaps[0] + gaps[1]) / 2, diagnostics
 
     def _has_soft_pairs(self, pairs: Pairs) -> bool:
         share = self.share(pairs.progress)
@@ -145,7 +143,7 @@ class ProgressiveSelfDistillation:
     def _soft_count(self, pairs: Pairs) -> int:
         return math.floor(self.share(pairs.progress) * len(pairs) + 0.5)
 
-    def _soften(self, pairs: Pairs, log_mass_N: Tensor | None) -> Tensor:
+    def _soften(self, pairs: Pairs, odds_N: Tensor | None) -> Tensor:
         """(N,) σ, the mass of each pair's soft target. Ties fall to the smaller id."""
         if not self._has_soft_pairs(pairs):
             return torch.zeros_like(pairs.weight_N)
@@ -155,9 +153,9 @@ class ProgressiveSelfDistillation:
         if self.choose == "random":
             order_N = keyed_hash(id_N, seed=pairs.seed, step=pairs.step).argsort(stable=True)
         else:
-            assert log_mass_N is not None, "prepare found it"
+            assert odds_N is not None, "prepare found it"
             by_id_N = id_N.argsort(stable=True)
-            order_N = by_id_N[log_mass_N[by_id_N].argsort(stable=True)]
+            order_N = by_id_N[odds_N[by_id_N].argsort(stable=True)]
         chosen_S = order_N[: self._soft_count(pairs)]
         return torch.zeros_like(pairs.weight_N).index_fill(0, chosen_S, 1.0)
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from winnow.objectives.closed_form import (
     GradientTerm,
@@ -30,12 +31,12 @@ from winnow.objectives.closed_form import (
     Statistics,
     TargetTiles,
 )
-from winnow.objectives.exponentials import exp_, flushed_
-from winnow.objectives.pairs import Pairs
+from winnow.objectives.exponentials import exp_, flushed_, mean_odds, softplus
+from winnow.objectives.pairs import MASKED, Pairs
 from winnow.objectives.rows import DIRECTION_NAMES, ranks_first
 
 Soften = Callable[[Tensor], Tensor]
-"""Logarithm of the mass that the teacher leaves on each own pair (N,), both ways, to σ (N,)."""
+"""Log-odds of the mass that the teacher leaves on each own pair (N,) to σ (N,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,33 +107,33 @@ class SoftmaxForm:
                 merged[name] = (share_P * parts_P[name]).sum(0)
         return merged
 
-    def log_target_mass(self, observed: Observed) -> Tensor:
-        """(N,) logarithm of the mass that the teacher leaves on each own pair, both ways' sum."""
+    def target_odds(self, observed: Observed) -> Tensor:
+        """(N,) log-odds of the mass that the teacher leaves on each own pair, both ways' mean."""
         assert observed.target_own_N is not None, "only a form with targets is asked"
-        partition_2N = torch.logaddexp(observed.target_own_N, observed.statistics_2N["target"])
-        return (observed.target_own_N - partition_2N).logsumexp(0)
+        return mean_odds(observed.target_own_N - observed.statistics_2N["target"])
 
     def settle(self, observed: Observed, pairs: Pairs) -> Settled:
-        """The equations above."""
+        """The equations above, in the log-odds of the negatives against the own pair.
+
+        log D_i - s_ii taken as a difference would lose what a well-aligned pair has left of it.
+        """
         statistics, own_N = observed.statistics_2N, observed.own_N
         log_weight_N = (pairs.weight_N / (2 * pairs.weight_N.sum())).log()
-        log_negatives_2N = self._log_negatives(statistics, pairs)
-        log_denominator_2N = torch.logaddexp(math.log(self.alpha) + own_N, log_negatives_2N)
-        own_mass_2N = (math.log(self.alpha) + own_N - log_denominator_2N).exp()
-        terms = self._terms(statistics, log_negatives_2N - log_denominator_2N + log_weight_N)
+        odds_2N = self._log_negatives(statistics, pairs) - own_N - math.log(self.alpha)
+        terms = self._terms(statistics, F.logsigmoid(odds_2N) + log_weight_N)
         diagnostics = self._diagnostics(observed, pairs)
-        aim_2N, target_mass_2N = own_N, torch.ones_like(own_N)
+        gap_2N = other_mass_2N = torch.zeros_like(odds_2N)
         if self.targets is not None:
             softened = self._softened(observed)
-            aim_2N, target_mass_2N = softened.aim_2N, softened.own_mass_2N
+            gap_2N, other_mass_2N = softened.gap_2N, softened.other_mass_2N
             shift_2N = softened.partition_2N - softened.softness_N.log() - log_weight_N
             terms.append(GradientTerm(sign=-1, power=1.0, shift_2N=shift_2N, of_target=True))
             diagnostics |= softened.diagnostics()
         elif self.soft is not None:
             diagnostics |= one_hot_diagnostics(own_N)
         return Settled(
-            loss_N=(log_denominator_2N - aim_2N).mean(0),
-            own_gradient_N=(own_mass_2N - target_mass_2N).sum(0) * log_weight_N.exp(),
+            loss_N=(softplus(odds_2N) + gap_2N).mean(0) + math.log(self.alpha),
+            own_gradient_N=(other_mass_2N - odds_2N.sigmoid()).sum(0) * log_weight_N.exp(),
             gradient_terms=tuple(terms),
             diagnostics_N=diagnostics,
         )
@@ -161,7 +162,7 @@ class SoftmaxForm:
 
     def _softened(self, observed: Observed) -> "_Softened":
         assert self.soft is not None, "there are targets"
-        return _Softened.of(observed, self.soft.soften(self.log_target_mass(observed)))
+        return _Softened.of(observed, self.soft.soften(self.target_odds(observed)))
 
     def _log_negatives(self, statistics: Statistics, pairs: Pairs) -> Tensor:
         """(2, N) neg_i; -inf without negatives."""
@@ -186,10 +187,10 @@ class SoftmaxForm:
 
     def _diagnostics(self, observed: Observed, pairs: Pairs) -> dict[str, Tensor]:
         statistics, own_N = observed.statistics_2N, observed.own_N
-        partition_2N = torch.logaddexp(own_N, statistics["plain"])
+        probability_2N = (own_N - statistics["plain"]).sigmoid()
         found = {}
         for direction, name in enumerate(DIRECTION_NAMES):
-            found[f"own_probability_{name}"] = (own_N - partition_2N[direction]).exp()
+            found[f"own_probability_{name}"] = probability_2N[direction]
             found[f"rank_1_{name}"] = ranks_first(
                 own_N, statistics["largest"][direction], observed.scale
             )
@@ -208,35 +209,34 @@ class _Softened:
     softness_N: Tensor
     partition_2N: Tensor
     """log Σ_j exp t_ij."""
-    aim_2N: Tensor
-    """Mean of s_ij under the target."""
-    own_mass_2N: Tensor
-    """Mass of the target on the own pair."""
+    gap_2N: Tensor
+    """Mean of s_ii - s_ij under the target."""
+    other_mass_2N: Tensor
+    """Mass of the target beside the own pair."""
     entropy_2N: Tensor
     """Of the target, in nats."""
 
     @classmethod
     def of(cls, observed: Observed, softness_N: Tensor) -> "_Softened":
-        statistics, own_N = observed.statistics_2N, observed.own_N
-        assert observed.target_own_N is not None, "soft targets have a teacher"
-        partition_2N = torch.logaddexp(observed.target_own_N, statistics["target"])
-        other_2N = (statistics["target"] - partition_2N).exp() * softness_N
-        own_mass_2N = 1 - other_2N
+        statistics, target_own_N = observed.statistics_2N, observed.target_own_N
+        assert target_own_N is not None, "soft targets have a teacher"
+        partition_2N = torch.logaddexp(target_own_N, statistics["target"])
+        other_2N = (statistics["target"] - target_own_N).sigmoid() * softness_N
         # log of the mass of one negative is log σ + t_ij - partition; 0 log 0 is 0.
         mean_log_2N = statistics["target_aim"] - partition_2N + softness_N.log()
         spread_2N = -torch.where(other_2N > 0, other_2N * mean_log_2N, 0.0)
+        gap_2N = torch.where(other_2N > 0, observed.own_N - statistics["aim"], 0.0)
         return cls(
             softness_N=softness_N,
             partition_2N=partition_2N,
-            aim_2N=own_N + other_2N * torch.where(other_2N > 0, statistics["aim"] - own_N, 0.0),
-            own_mass_2N=own_mass_2N,
-            entropy_2N=spread_2N - torch.xlogy(own_mass_2N, own_mass_2N),
+            gap_2N=other_2N * gap_2N,
+            other_mass_2N=other_2N,
+            entropy_2N=spread_2N - (1 - other_2N) * torch.log1p(-other_2N).clamp(min=MASKED),
         )
 
     def diagnostics(self) -> dict[str, Tensor]:
-        return target_diagnostics(
-            self.softness_N, self.own_mass_2N.mean(0), self.entropy_2N.mean(0)
-        )
+        own_mass_N = 1 - self.other_mass_2N.mean(0)
+        return target_diagnostics(self.softness_N, own_mass_N, self.entropy_2N.mean(0))
 
 
 def one_hot_diagnostics(like_N: Tensor) -> dict[str, Tensor]:
