@@ -10,7 +10,7 @@ each rank. With p bytes per pair in all collectives of a step together, a rank t
 n_g modalities are gathered (1: captions alone) with f bytes per number, and the gradients of n_r
 reduce-scattered with g bytes per number. Statistics are float32 numbers per pair and direction,
 exchanged all to all, joined and gathered again. `own` is what else is gathered of a pair: its own
-logits, sample id and weight. A unit of multiplication is b x N x D, 2·b·N·D FLOP.
+logits and sample id. A unit of multiplication is b x N x D, 2·b·N·D FLOP.
 """
 
 from dataclasses import dataclass, replace
@@ -22,8 +22,8 @@ WIDTH = 512
 WORLDS = tuple(2**k for k in range(11))
 FLOAT32, BFLOAT16 = 4, 2
 DIRECTIONS = 2
-FACTS = 8 + FLOAT32
-"""Sample id and weight of a pair."""
+FACTS = 8
+"""A pair's sample id; weights and mask ids travel where they are given."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ Tensors are joined along their first dimension, in the order of the ranks, and e
 many rows as every other. None of these is differentiable: the loss engine knows its gradients.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,16 +30,17 @@ def world() -> World:
     return World(rank=dist.get_rank(), size=dist.get_world_size())
 
 
-def require_equal_counts(tensor: Tensor, what: str) -> None:
-    """Raise InputError, on every rank alike, where ranks bring different numbers of rows."""
+def require_same(facts: Mapping[str, tuple[int, str]], device: torch.device) -> None:
+    """Raise InputError, on every rank alike, for the first fact in which ranks differ.
+
+    A fact is a number by name, with what to do where ranks have different ones.
+    """
     if world().size == 1:
         return
-    counts = all_gather(torch.tensor([len(tensor)], device=tensor.device)).tolist()
-    if len(set(counts)) > 1:
-        raise InputError(
-            f"the ranks bring {counts} {what}: each must bring as many as every other. Drop the "
-            "last, smaller batch (drop_last), or choose a batch size that the ranks can share"
-        )
+    own = torch.tensor([[number for number, _ in facts.values()]], device=device)
+    for (name, (_, mend)), numbers in zip(facts.items(), all_gather(own).T.tolist(), strict=True):
+        if len(set(numbers)) > 1:
+            raise InputError(f"the ranks differ in {name}: {numbers}, rank by rank; {mend}")
 
 
 class PendingGather:

@@ -110,6 +110,29 @@ def test_a_batch_without_negatives_has_no_gradient(rule, execution):
     assert all(value.isfinite().all() for value in loss.diagnostics.values())
 
 
+@pytest.mark.parametrize("name", [n for n in RULES if n != "psd-not-swapped"])
+@by_some_execution
+@pytest.mark.parametrize(("scale", "noise"), [(14.3, 0.02), (100.0, 0.3), (100.0, 0.15)])
+def test_well_aligned_pairs_keep_their_digits_in_float32(name, execution, scale, noise):
+    """At losses down to 1e-7 what is left of a pair must not be the rounding of a logit of 100."""
+    generator = torch.Generator().manual_seed(2)
+    image, other = torch.randn(2, 64, 32, generator=generator)
+    text = F.normalize(image + noise * other, dim=1).double()
+    image, scale = F.normalize(image, dim=1).double(), torch.tensor(scale, dtype=torch.float64)
+    # The features that float32 can hold, so that only the loss's own rounding is seen.
+    image, text = image.float().double(), text.float().double()
+    rule, options = RULES[name], {"progress": 1.0, **execution}
+    exact, expected = gradients(rule, image, text, scale, progress=1.0, execution="dense")
+    loss, found = gradients(rule, image.float(), text.float(), scale.float(), **options)
+    for key in exact.diagnostics.keys() & {"softness"}:
+        torch.testing.assert_close(loss.diagnostics[key].double(), exact.diagnostics[key])
+    if (
+        execution["execution"] == "tiled"
+    ):  # autograd on rows keeps only what float32 subtraction does
+        for gradient, wanted in zip(found[:2], expected[:2], strict=True):
+            assert (gradient.double() - wanted).norm() <= 1e-4 * wanted.norm()
+
+
 def test_what_is_too_small_to_count_is_flushed():
     """A product over subnormal numbers takes ten times as long on a CPU: none may reach one."""
     from winnow.objectives.exponentials import exp_, flushed_

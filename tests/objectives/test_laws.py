@@ -15,6 +15,7 @@ from cases import (
     gradients,
     oracle,
 )
+from torch.nn import functional as F
 
 from winnow.objectives import (
     Context,
@@ -205,6 +206,38 @@ def test_a_separate_teacher_sets_the_targets(execution):
     np.testing.assert_allclose(loss.total.item(), total, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        PSD(final_share=0.5, teacher_temperature=2.0),
+        PSD(final_share=0.5, teacher_temperature=2.0, swap=False),
+        PSD(final_share=0.5, columns="subset"),
+        PSD(initial_share=0.4, mode="blend", swap=False),
+    ],
+)
+@pytest.mark.parametrize("name", ["one-block", "blocks-of-4", "tiled", "tiles-of-4"])
+def test_a_separate_teacher_means_the_same_to_every_execution(rule, name):
+    image, text = embeddings()
+    teacher_image, teacher_text = embeddings(seed=9)
+    teacher = Teacher(image_BD=teacher_image, text_BD=teacher_text, scale=2 * SCALE)
+    options = {"progress": 0.8, "teacher": teacher}
+    dense, expected = gradients(rule, image, text, SCALE, **options, execution="dense")
+    loss, found = gradients(rule, image, text, SCALE, **options, **EXECUTIONS[name])
+    torch.testing.assert_close(loss.per_pair_B, dense.per_pair_B, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
+
+
+@by_execution
+def test_ties_fall_to_the_smaller_id(execution):
+    """In a collapsed batch all masses are equal."""
+    one = F.normalize(torch.ones(8, 3, dtype=torch.float64), dim=1)
+    ids = torch.tensor([5, 2, 7, 0, 3, 6, 1, 4])
+    rule = PSD(initial_share=0.5, final_share=0.5)
+    context = Context(sample_id_B=ids)
+    loss = contrastive_loss(rule, one, one, SCALE, context=context, **execution)
+    assert torch.equal(loss.diagnostics["softness"].bool(), ids < 4)
+
+
 @pytest.mark.parametrize("choose", ["least-aligned", "random"])
 def test_the_share_of_soft_pairs_follows_the_schedule(choose):
     image, text = embeddings(count=40)
@@ -245,19 +278,63 @@ def test_short_floats_are_computed_in_float32():
     torch.testing.assert_close(loss.total.double(), exact.total, rtol=1e-6, atol=1e-6)
 
 
+IMAGE = torch.ones(2, 3)
+IDS = torch.arange(2)
+
+
+def loss_of(image=IMAGE, text=IMAGE, scale=SCALE, *, rule=RULES["infonce"], **given):
+    return contrastive_loss(rule, image, text, scale, **given)
+
+
 @pytest.mark.parametrize(
-    "make",
+    ("make", "match"),
     [
-        lambda: HardNegativeNCE(alpha=0.0),
-        lambda: HardNegativeNCE(beta=-1.0),
-        lambda: PSD(final_share=1.5),
-        lambda: PSD(teacher_temperature=0.0),
-        lambda: contrastive_loss(InfoNCE(), torch.ones(2, 3), torch.ones(3, 3), SCALE),
-        lambda: contrastive_loss(
-            InfoNCE(), torch.ones(2, 3), torch.ones(2, 3), SCALE, block_size=0
+        (lambda: HardNegativeNCE(alpha=0.0), "alpha"),
+        (lambda: HardNegativeNCE(beta=-1.0), "beta"),
+        (lambda: HardNegativeNCE(beta=1e-9), "beta"),
+        (lambda: PSD(final_share=1.5), "final_share"),
+        (lambda: PSD(teacher_temperature=0.0), "teacher_temperature"),
+        (lambda: PSD(mode="bland"), "mode .* subset, blend"),
+        (lambda: PSD(mode="blend", columns="subset"), "columns"),
+        (lambda: loss_of(text=torch.ones(3, 3)), "same shape"),
+        (lambda: loss_of(torch.ones(0, 3), torch.ones(0, 3)), "B > 0"),
+        (lambda: loss_of(torch.ones(()), torch.ones(())), "two .B, D. matrices"),
+        (lambda: loss_of(scale=torch.ones(2)), "scale has shape"),
+        (lambda: loss_of(bias=torch.ones(2)), "bias has shape"),
+        (lambda: loss_of(progress=1.5), "progress"),
+        (lambda: loss_of(progress=float("nan")), "progress"),
+        (lambda: loss_of(block_size=0), "block_size"),
+        (lambda: loss_of(execution="tyled"), "tyled.*dense, blocked, tiled, triton"),
+        (lambda: loss_of(context=Context(weight_B=torch.ones(1))), "weight_B .* one for each"),
+        (lambda: loss_of(context=Context(weight_B=torch.ones(2, 1))), "weight_B"),
+        (lambda: loss_of(context=Context(weight_B=torch.zeros(2))), "above 0"),
+        (lambda: loss_of(context=Context(weight_B=torch.tensor([1.0, -1.0]))), "at least 0"),
+        (lambda: loss_of(context=Context(caption_id_B=torch.arange(3))), "caption_id_B"),
+        (lambda: loss_of(context=Context(image_id_B=IDS.int())), "int64"),
+        (
+            lambda: loss_of(teacher=Teacher(image_BD=IMAGE[:1], text_BD=IMAGE[:1], scale=SCALE)),
+            "teacher",
         ),
     ],
 )
-def test_what_cannot_be_right_is_refused(make):
-    with pytest.raises(InputError, match=r"must"):
+def test_what_cannot_be_right_is_refused(make, match):
+    with pytest.raises(InputError, match=match):
         make()
+
+
+def test_float64_on_either_side_is_float64():
+    image, text = embeddings()
+    assert loss_of(image.float(), text).total.dtype == torch.float64
+    assert loss_of(image, text.float()).total.dtype == torch.float64
+
+
+def test_a_gradient_is_given_once_and_has_none_itself():
+    inputs = [t.clone().requires_grad_() for t in (*embeddings(), SCALE)]
+    total = contrastive_loss(RULES["infonce"], *inputs).total
+    (first,) = torch.autograd.grad(total**2, inputs[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+    total = contrastive_loss(RULES["infonce"], *inputs).total
+    total.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        total.backward()

@@ -91,12 +91,25 @@ def check(extras, found, expected, part):
     torch.testing.assert_close(scalars, whole_scalars, **close)
 
 
-def check_uneven(rank):
-    """A rank with fewer pairs stops all of them, with the same words."""
+def check_refusals(rank):
+    """What one rank has wrong, or otherwise than the others, stops all of them."""
     image, text, scale, _ = inputs("plain")
-    count = 3 - (rank == 0)
-    with pytest.raises(InputError, match=r"the ranks bring \[2, 3.*drop_last"):
-        contrastive_loss(RULES["infonce"], image[:count], text[:count], scale)
+
+    def refused(match, count=3, **given):
+        with pytest.raises(InputError, match=match):
+            contrastive_loss(RULES["infonce"], image[:count], text[:count], scale, **given)
+
+    first = rank == 0
+    refused(r"differ in pairs: \[2, 3.*drop_last", count=2 if first else 3)
+    refused(r"differ in pairs: \[0, 3.*drop_last", count=0 if first else 3)
+    ids = torch.arange(3)
+    only_captions, only_images = Context(caption_id_B=ids), Context(image_id_B=ids)
+    refused(r"caption_id_B: \[1, 0.*every rank", context=only_captions if first else only_images)
+    refused(r"differ in seeds", context=Context(seed=rank))
+    refused(r"differ in steps", step=rank)
+    bad = Context(weight_B=-torch.ones(3)) if first else Context(weight_B=torch.ones(3))
+    refused(r"weight_B .* from -1 to 1", context=bad)
+    refused(r"problems", context=Context(sample_id_B=ids[: 3 - first]))
 
 
 def rank_main(rank, world_size, folder):
@@ -115,7 +128,7 @@ def rank_main(rank, world_size, folder):
         except AssertionError:
             failures.append(f"{case}\n{traceback.format_exc()}")
     if world_size > 1:
-        check_uneven(rank)
+        check_refusals(rank)
     (folder / f"failures-{rank}").write_text("\n".join(failures))
     dist.barrier()
     dist.destroy_process_group()

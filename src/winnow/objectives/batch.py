@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from winnow.objectives.pairs import Pairs
 from winnow.objectives.rows import Teacher
@@ -68,11 +69,12 @@ class _KnownGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, total: Tensor, gradients: list[Tensor], *inputs: Tensor) -> Tensor:
         """`total`; `gradients` are its gradients in `inputs`."""
-        ctx.gradients = gradients
+        ctx.save_for_backward(*gradients)
         return total.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Any, ...]:
         """The known gradients, scaled."""
-        wanted = zip(ctx.gradients, ctx.needs_input_grad[2:], strict=True)
+        wanted = zip(ctx.saved_tensors, ctx.needs_input_grad[2:], strict=True)
         return (None, None, *(upstream[0] * known if wants else None for known, wants in wanted))

@@ -12,15 +12,15 @@ scale and bias the world size times this rank's share, so that DDP's and FSDP2's
 gradient that one process would have found.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from winnow.distributed import require_equal_counts
 from winnow.objectives.batch import Embedded, Loss
+from winnow.objectives.checks import check_batch
 from winnow.objectives.closed_form import ClosedFormRule
-from winnow.objectives.pairs import Context, gather_pairs
+from winnow.objectives.pairs import Context, Pairs, gather_pairs
 from winnow.objectives.row_blocks import row_blocks
 from winnow.objectives.rows import Rule, Teacher
 from winnow.objectives.tiled import TiledWalks
@@ -52,16 +52,35 @@ def contrastive_loss(
     """The loss of `rule` on the unit-norm embeddings of this rank's pairs, among all ranks' pairs.
 
     Row i of `image_BD` belongs to row i of `text_BD`; `scale` is exp(logit_scale), `bias` is added
-    to every logit, both with one element. `block_size` is the rows of a block, or the side of a
-    tile. float64 stays float64, everything shorter is computed in float32. Raises InputError where
-    shapes or sizes cannot be right, where ranks bring different numbers of pairs, and where an
-    execution does not know the rule.
+    to every logit, both with one element; `progress` lies in [0, 1]. `block_size` is the rows of a
+    block, or the side of a tile. float64 stays float64, everything shorter is computed in float32.
+    Raises InputError where shapes, sizes or weights cannot be right, where ranks differ in what
+    they bring, on all of them alike, and where an execution does not know the rule.
     """
-    _check(image_BD, text_BD, block_size)
+    _check_execution(execution, block_size)
+    context = context or Context()
+    given = [tensor for tensor in (image_BD, text_BD, scale, bias) if tensor is not None]
+    needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in given)
     with torch.autocast(image_BD.device.type, enabled=False):
-        require_equal_counts(image_BD, "pairs")
-        context = context or Context()
-        batch = _embedded(image_BD, text_BD, scale, bias, teacher, context, progress, step)
+        check_batch(
+            image_BD,
+            text_BD,
+            scale,
+            bias=bias,
+            teacher=teacher,
+            context=context,
+            progress=progress,
+            step=step,
+            needs_gradient=needs_gradient,
+        )
+        pairs = gather_pairs(
+            context,
+            count=len(image_BD),
+            like=image_BD.new_empty(0, dtype=_computed_in(image_BD, text_BD)),
+            progress=progress,
+            step=step,
+        )
+        batch = _embedded(image_BD, text_BD, scale, bias, teacher, pairs, needs_gradient)
         if execution == "auto":
             execution = _choose(rule, batch)
         if execution == "dense":
@@ -87,14 +106,18 @@ def _choose(rule: Rule, batch: Embedded) -> Execution:
     return "dense" if small else "blocked"
 
 
-def _check(image_BD: Tensor, text_BD: Tensor, block_size: int | None) -> None:
-    if image_BD.ndim != 2 or image_BD.shape != text_BD.shape or not len(image_BD):
+def _check_execution(execution: str, block_size: int | None) -> None:
+    if execution not in get_args(Execution):
         raise InputError(
-            f"image embeddings {tuple(image_BD.shape)} and text embeddings "
-            f"{tuple(text_BD.shape)} must be two (B, D) matrices of the same shape, B > 0"
+            f"execution is {execution!r}; it must be one of {', '.join(get_args(Execution))}"
         )
     if block_size is not None and block_size < 1:
         raise InputError(f"block_size is {block_size}; it must be at least 1")
+
+
+def _computed_in(image_BD: Tensor, text_BD: Tensor) -> torch.dtype:
+    either = torch.promote_types(image_BD.dtype, text_BD.dtype)
+    return torch.float64 if either == torch.float64 else torch.float32
 
 
 def _embedded(
@@ -103,35 +126,27 @@ def _embedded(
     scale: Tensor,
     bias: Tensor | None,
     teacher: Teacher | None,
-    context: Context,
-    progress: float,
-    step: int,
+    pairs: Pairs,
+    needs_gradient: bool,
 ) -> Embedded:
-    """The rank's batch in the precision it is computed in, and the facts of all pairs."""
-    dtype = torch.float64 if image_BD.dtype == torch.float64 else torch.float32
+    """The rank's batch in the precision it is computed in, on the pictures' device."""
+    dtype, device = _computed_in(image_BD, text_BD), image_BD.device
     features = [image_BD, text_BD]
     if teacher is not None:
         features += [teacher.image_BD, teacher.text_BD]
         teacher = Teacher(
-            image_BD=teacher.image_BD.detach().to(dtype),
-            text_BD=teacher.text_BD.detach().to(dtype),
-            scale=teacher.scale.detach().to(dtype).reshape(()),
+            image_BD=teacher.image_BD.detach().to(device, dtype),
+            text_BD=teacher.text_BD.detach().to(device, dtype),
+            scale=teacher.scale.detach().to(device, dtype).reshape(()),
         )
     all_short = all(tensor.dtype == torch.bfloat16 for tensor in features)
-    given = [tensor for tensor in (image_BD, text_BD, scale, bias) if tensor is not None]
     return Embedded(
         image_BD=image_BD.to(dtype),
         text_BD=text_BD.to(dtype),
         feature_dtype=torch.bfloat16 if all_short else dtype,
-        scale=scale.to(dtype).reshape(()),
-        bias=None if bias is None else bias.to(dtype).reshape(()),
+        scale=scale.to(device, dtype).reshape(()),
+        bias=None if bias is None else bias.to(device, dtype).reshape(()),
         teacher=teacher,
-        pairs=gather_pairs(
-            context,
-            count=len(image_BD),
-            like=scale.detach().to(image_BD.device, dtype),
-            progress=progress,
-            step=step,
-        ),
-        needs_gradient=torch.is_grad_enabled() and any(t.requires_grad for t in given),
+        pairs=pairs,
+        needs_gradient=needs_gradient,
     )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from winnow.distributed import all_gather, world
+from winnow.types import InputError
 
 MASKED = -1e30
 """The logit of a column that is no negative. Finite, so that no difference of two is undefined;
@@ -53,9 +54,13 @@ class Pairs:
     def negatives_N(self) -> Tensor:
         """How many negatives each pair has: N - 1 where nothing is masked. In weight's dtype."""
         count_N = torch.full_like(self.weight_N, len(self))
-        for which, sign in _subsets(len(self.mask_ids_N)):
-            together_NK = torch.stack([self.mask_ids_N[k] for k in which], 1)
-            _, group_N, size_K = together_NK.unique(dim=0, return_inverse=True, return_counts=True)
+        # Groups are numbered below N, so that two numbers make one.
+        groups = [ids_N.unique(return_inverse=True)[1] for ids_N in self.mask_ids_N]
+        for which, sign in _subsets(len(groups)):
+            together_N = torch.zeros_like(self.sample_id_N)
+            for k in which:
+                together_N = together_N * len(self) + groups[k]
+            _, group_N, size_K = together_N.unique(return_inverse=True, return_counts=True)
             count_N += sign * size_K[group_N]
         return count_N if self.mask_ids_N else count_N - 1
 
@@ -80,18 +85,29 @@ def gather_pairs(
     start = world().rank * count
     positions = torch.arange(start, start + count, device=like.device)
     sample_id_B = positions if context.sample_id_B is None else context.sample_id_B
-    weight_B = context.weight_B
-    weight_B = like.new_ones(count) if weight_B is None else weight_B.to(like.dtype)
     masks = (context.caption_id_B, context.image_id_B)
     return Pairs(
-        sample_id_N=all_gather(sample_id_B),
-        weight_N=all_gather(weight_B),
-        mask_ids_N=tuple(all_gather(ids_B) for ids_B in masks if ids_B is not None),
+        sample_id_N=all_gather(sample_id_B.to(like.device)),
+        weight_N=_weights(context.weight_B, count, like),
+        mask_ids_N=tuple(all_gather(ids_B.to(like.device)) for ids_B in masks if ids_B is not None),
         progress=progress,
         step=step,
         seed=context.seed,
         own=slice(start, start + count),
     )
+
+
+def _weights(weight_B: Tensor | None, count: int, like: Tensor) -> Tensor:
+    """(N,) the pairs' weights. Raises InputError, on every rank, where they make no mean."""
+    if weight_B is None:
+        return like.new_ones(world().size * count)
+    weight_N = all_gather(weight_B.to(like.device, like.dtype))
+    if not (weight_N.min() >= 0 and weight_N.sum() > 0):
+        raise InputError(
+            f"weight_B of the context goes from {weight_N.min().item():g} to "
+            f"{weight_N.max().item():g}; weights must be at least 0, and one of them above 0"
+        )
+    return weight_N
 
 
 def _subsets(count: int) -> list[tuple[tuple[int, ...], int]]:

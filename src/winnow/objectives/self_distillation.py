@@ -14,7 +14,7 @@ are our reading of what could not be recovered. a_0 = a_1 = 0 is InfoNCE.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -34,6 +34,10 @@ from winnow.objectives.rows import (
 from winnow.objectives.softmax_form import SoftmaxForm, SoftTargets, target_diagnostics
 from winnow.types import InputError
 
+Mode = Literal["subset", "blend"]
+Choice = Literal["least-aligned", "random"]
+Columns = Literal["all", "subset"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProgressiveSelfDistillation:
@@ -43,11 +47,11 @@ class ProgressiveSelfDistillation:
     """Share of soft pairs at the start, in [0, 1]."""
     final_share: float = 0.2
     """Share of soft pairs at the end, in [0, 1]."""
-    mode: Literal["subset", "blend"] = "subset"
+    mode: Mode = "subset"
     """`subset`: a share of the pairs is soft. `blend`: every target is (1 - a) one-hot + a soft."""
-    choose: Literal["least-aligned", "random"] = "least-aligned"
+    choose: Choice = "least-aligned"
     """Which pairs are soft: those whose own target mass is lowest, or any."""
-    columns: Literal["all", "subset"] = "all"
+    columns: Columns = "all"
     """Soft targets spread over the whole batch, or over the chosen pairs only."""
     teacher_temperature: float = 1.0
     """Divides the teacher's logits; above 1 softens its targets."""
@@ -61,6 +65,17 @@ class ProgressiveSelfDistillation:
                     f"{name} of ProgressiveSelfDistillation is {getattr(self, name)}; "
                     "it must lie in [0, 1]"
                 )
+        for name, type_ in (("mode", Mode), ("choose", Choice), ("columns", Columns)):
+            if getattr(self, name) not in get_args(type_):
+                raise InputError(
+                    f"{name} of ProgressiveSelfDistillation is {getattr(self, name)!r}; "
+                    f"it must be one of {', '.join(get_args(type_))}"
+                )
+        if self.mode == "blend" and self.columns == "subset":
+            raise InputError(
+                "columns of ProgressiveSelfDistillation is 'subset', and mode 'blend' has no "
+                "subset: all pairs are soft. It must be 'all'"
+            )
         if not 0 < self.teacher_temperature < math.inf:
             raise InputError(
                 "teacher_temperature of ProgressiveSelfDistillation is "

@@ -13,7 +13,10 @@ q_i = exp(neg_i - log D_i), the share of the negatives in D_i,
     d loss_i / d s_ii = α exp s_ii / D_i - (1 - σ_i) - σ_i A_ii
 
 Every statistic is the logarithm of a sum of exponentials, or a mean under such exponentials, and
-the gradient a sum of shifted exponentials: nothing overflows at any scale.
+the gradient a sum of shifted exponentials: nothing overflows at any scale. What concerns the own
+pair is a function of the log-odds o_i = neg_i - s_ii - log α, so that nothing cancels either:
+
+    log D_i - s_ii = log α + log(1 + exp o_i)        q_i = sigmoid o_i
 """
 
 import math
