@@ -48,14 +48,19 @@ class Embedded:
 
     def own_B(self) -> Tensor:
         """(B,) s_ii."""
-        own_B = self.scale * (self.image_BD * self.text_BD).sum(1)
+        own_B = self.scale * inner_products(self.image_BD, self.text_BD)
         return own_B if self.bias is None else own_B + self.bias
 
     def teacher_own_B(self) -> Tensor:
         """(B,) the teacher's own logits; without a separate teacher the model's."""
         if self.teacher is None:
             return self.own_B()
-        return self.teacher.scale * (self.teacher.image_BD * self.teacher.text_BD).sum(1)
+        return self.teacher.scale * inner_products(self.teacher.image_BD, self.teacher.text_BD)
+
+
+def inner_products(left_BD: Tensor, right_BD: Tensor) -> Tensor:
+    """(B,) of each row with its own, without a matrix of products in between."""
+    return torch.einsum("bd,bd->b", left_BD, right_BD)
 
 
 def with_gradients(total: Tensor, inputs: list[Tensor], gradients: list[Tensor]) -> Tensor:

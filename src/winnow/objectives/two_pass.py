@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from winnow.distributed import all_gather, exchange, world
-from winnow.objectives.batch import Embedded, Loss, with_gradients
+from winnow.objectives.batch import Embedded, Loss, inner_products, with_gradients
 from winnow.objectives.closed_form import (
     ClosedForm,
     ClosedFormRule,
@@ -105,10 +105,12 @@ def _gradients(batch: Embedded, settled: Settled, raw: RawGradients) -> list[Ten
     Σ_ij dL/ds_ij x_i·t_j, the gradient of the scale, is the sum over this rank's rows i of x_i
     times what was found for x_i: no walk of its own.
     """
-    own_B1 = settled.own_gradient_N[batch.pairs.own, None]
-    image_BD = raw.image_BD + own_B1 * batch.text_BD
-    text_BD = raw.text_BD + own_B1 * batch.image_BD
-    shares = [batch.scale * image_BD, batch.scale * text_BD, (image_BD * batch.image_BD).sum()]
+    own_B1, ranks = settled.own_gradient_N[batch.pairs.own, None], world().size
+    # In place: at large N a copy of a gradient is most of what the loss needs.
+    image_BD = raw.image_BD.addcmul_(own_B1, batch.text_BD)
+    text_BD = raw.text_BD.addcmul_(own_B1, batch.image_BD)
+    scale = ranks * inner_products(image_BD, batch.image_BD).sum()
+    gradients = [image_BD.mul_(ranks * batch.scale), text_BD.mul_(ranks * batch.scale), scale]
     if batch.bias is not None:
-        shares.append(raw.bias + own_B1.sum())
-    return [world().size * share for share in shares]
+        gradients.append(ranks * (raw.bias + own_B1.sum()))
+    return gradients
