@@ -44,7 +44,7 @@ def open_ranges(path: str) -> Ranges:
     """The file at `path`, for random access. Raises InputError where there is none."""
     if is_remote(path):
         return _RemoteRanges(path)
-    with _mendable(path):
+    with mendable(path):
         return _LocalRanges(path)
 
 
@@ -55,14 +55,14 @@ def open_whole(path: str) -> Iterator[BinaryIO]:
     Raises InputError where there is none.
     """
     if not is_remote(path):
-        with _mendable(path):
+        with mendable(path):
             local = Path(path).open("rb")  # noqa: SIM115 - closed by the `with` below
         with local:
             yield local
         return
     with tempfile.TemporaryFile() as copy:
-        file_system, name = _file_system(path)
-        with _mendable(path), file_system.open(name, "rb") as remote:
+        store, name = file_system(path)
+        with mendable(path), store.open(name, "rb") as remote:
             shutil.copyfileobj(remote, copy, 1 << 20)
         copy.seek(0)
         yield copy
@@ -73,8 +73,8 @@ def read_whole(path: str, *, limit: int) -> bytes:
     if not is_remote(path):
         with Path(path).open("rb") as file:
             return file.read(limit)
-    file_system, name = _file_system(path)
-    with file_system.open(name, "rb") as file:
+    store, name = file_system(path)
+    with store.open(name, "rb") as file:
         return file.read(limit)
 
 
@@ -109,12 +109,12 @@ def matching(pattern: str) -> list[str]:
 
 
 def _remote_matching(pattern: str) -> list[str]:
-    file_system, name = _file_system(pattern)
-    with _mendable(pattern):
+    store, name = file_system(pattern)
+    with mendable(pattern):
         if glob.has_magic(name):
-            names = file_system.glob(name)
-        elif file_system.isdir(name):
-            names = file_system.ls(name, detail=False)
+            names = store.glob(name)
+        elif store.isdir(name):
+            names = store.ls(name, detail=False)
         else:
             return [pattern]
     return sorted(_with_protocol(pattern, str(found)) for found in names)
@@ -127,21 +127,35 @@ def _with_protocol(url: str, name: str) -> str:
     return chain + link + (name if "://" in name else f"{protocol}://{name.lstrip('/')}")
 
 
-def _file_system(url: str) -> tuple[Any, str]:
+def file_system(url: str) -> tuple[Any, str]:
+    """The file system behind `url` and the name in it; nothing is remembered of earlier listings.
+
+    Raises InputError where none answers to it.
+    """
     from fsspec.core import url_to_fs
 
     try:
-        return url_to_fs(url)
+        store, name = url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise InputError(f"{url} cannot be reached: {error}") from error
+    store.invalidate_cache()
+    return store, name
 
 
 @contextmanager
-def _mendable(path: str) -> Iterator[None]:
+def mendable(path: str) -> Iterator[None]:
+    """Turn what reading `path` raises into an InputError that names it."""
     try:
         yield
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        # Every store brings exceptions of its own (no credentials, no connection).
+        if not is_remote(path):
+            raise
+        raise InputError(f"{path} cannot be read: {error}") from error
 
 
 class _LocalRanges:
@@ -173,10 +187,10 @@ class _RemoteRanges:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._file_system, self._name = _file_system(url)
+        self._file_system, self._name = file_system(url)
 
     def read(self, offset: int, size: int) -> bytes:
-        with _mendable(self._url):
+        with mendable(self._url):
             return self._file_system.cat_file(self._name, start=offset, end=offset + size)
 
     def will_need(self, offset: int, size: int) -> None:

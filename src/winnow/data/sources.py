@@ -17,7 +17,8 @@ __all__ = ["Columns", "RawSample", "Reader", "Source", "open_reader", "open_sour
 
 _TAR = (".tar",)
 _PARQUET = (".parquet",)
-_TABLE = (".csv", ".tsv", ".jsonl", ".ndjson")
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
+"""Suffixes of shards whose pictures stand beside them as files."""
 _COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
@@ -37,7 +38,7 @@ class Source:
         """
         if shard.endswith(_PARQUET):
             return parquet.scan(shard, columns=self.columns)
-        if shard.endswith(_TABLE):
+        if shard.endswith(TABLES):
             return table.scan(shard, columns=self.columns)
         return tar.scan(shard, columns=self.columns)
 
@@ -60,7 +61,7 @@ def open_reader(shard: str, *, columns: Columns = DETECT) -> Reader:
     """Random access to the pictures of one shard. Raises InputError where it cannot be opened."""
     if shard.endswith(_PARQUET):
         return parquet.ParquetReader(shard, columns=columns)
-    if shard.endswith(_TABLE):
+    if shard.endswith(TABLES):
         return table.TableReader(shard)
     return tar.TarReader(shard)
 
@@ -71,7 +72,7 @@ def _shards(spec: str) -> list[str]:
 
 
 def _of_one_kind(found: list[str], spec: str) -> list[str]:
-    for suffixes in (_TAR, _PARQUET, _TABLE):
+    for suffixes in (_TAR, _PARQUET, TABLES):
         shards = [path for path in found if path.endswith(suffixes)]
         if shards:
             return shards
@@ -80,5 +81,5 @@ def _of_one_kind(found: list[str], spec: str) -> list[str]:
             f"{spec} names compressed tars, which have no random access: unpack them first "
             "(`gunzip FILE.tar.gz`; pictures are compressed already, so they hardly grow)"
         )
-    wanted = ", ".join(_TAR + _PARQUET + _TABLE)
+    wanted = ", ".join(_TAR + _PARQUET + TABLES)
     raise InputError(f"{spec} names no shard: nothing there ends in {wanted}")

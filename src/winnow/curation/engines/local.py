@@ -50,16 +50,19 @@ def _run_in_pool(
         }
         while under_way:
             finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-            for unit in islice(remaining, len(finished)):
-                under_way.add(executor.submit(work, unit))
             for future in finished:
                 yield future.result()
+            for unit in islice(remaining, len(finished)):
+                under_way.add(executor.submit(work, unit))
     finally:
         executor.shutdown(cancel_futures=True)
 
 
 def _prepare_worker() -> None:
-    """Leave Ctrl-C to the parent, and die with it however it dies."""
+    """Leave Ctrl-C to the parent, die with it however it dies, and take one core."""
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        # Read when a library is first loaded, which none is yet in a process that was spawned.
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
