@@ -32,7 +32,7 @@ def test_curating_does_not_load_torch():
 
 def test_an_unknown_verb_names_the_known_ones(capsys):
     assert cli.run(["trian"]) == 2
-    assert "demo, curate, train, evaluate, report" in capsys.readouterr().err
+    assert "demo, curate, sweep, explain, materialise, train, evaluate, report" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_curate_train_evaluate_report_from_the_command_line(
     rows = [json.loads(row) for row in (run / "evaluation/results.jsonl").read_text().splitlines()]
     assert {row["metric"] for row in rows if row["protocol"] == "zero-shot"} >= {"top1"}
     page = tmp_path / "page.html"
-    options = ["--tasks", str(evaluation_set), "--selection", str(curated / "selections/basic")]
+    options = ["--tasks", str(evaluation_set), "--selection", str(curated / "selections/clean")]
     assert cli.run(["report", str(run), "--out", str(page), *options]) == 0
     assert page.read_text().startswith("<!doctype html>")
 

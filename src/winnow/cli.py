@@ -53,18 +53,38 @@ def curate(arguments: list[str]) -> None:
     """Annotate shards and select the pairs worth keeping, with a reason for every drop."""
     from rich.console import Console
 
-    from winnow.recipes.data import Curate, curate, funnel
+    from winnow.recipes.data import Curate, funnel, run_curate
 
     options = _options(Curate, arguments, "curate")
-    curated = curate(
-        list(options.shards),
-        options.out,
-        rules=options.rules,
-        columns=options.columns,
-        workers=options.workers,
-    )
-    Console().print(funnel(curated.summary))
-    print(f"selection: {curated.directory}")
+    curated = run_curate(options, say=lambda line: print(f"winnow: {line}", file=sys.stderr))
+    if curated is not None:
+        Console().print(funnel(curated.summary))
+        print(f"selection: {curated.folder}")
+
+
+def sweep(arguments: list[str]) -> None:
+    """What a curated selection would keep at other thresholds of one rule; no model runs."""
+    from rich.console import Console
+
+    from winnow.recipes.sweep import Sweep, run_sweep
+
+    Console().print(run_sweep(_options(Sweep, arguments, "sweep")))
+
+
+def explain(arguments: list[str]) -> None:
+    """One pair: its parse, the text in its picture, every rule's value, and the verdict."""
+    from rich.console import Console
+
+    from winnow.recipes.explain import Explain, run_explain
+
+    run_explain(_options(Explain, arguments, "explain"), say=Console(soft_wrap=True).print)
+
+
+def materialise(arguments: list[str]) -> None:
+    """Write the kept pairs of a selection as new tars, with a manifest."""
+    from winnow.recipes.materialise import Materialise, run_materialise
+
+    print(run_materialise(_options(Materialise, arguments, "materialise")))
 
 
 def train(arguments: list[str]) -> None:
@@ -107,6 +127,9 @@ def report(arguments: list[str]) -> None:
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "demo": demo,
     "curate": curate,
+    "sweep": sweep,
+    "explain": explain,
+    "materialise": materialise,
     "train": train,
     "evaluate": evaluate,
     "report": report,
@@ -114,7 +137,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
 
 
 def _overview() -> str:
-    verbs = [f"  {name:<10}{_first_line(verb)}" for name, verb in VERBS.items()]
+    verbs = [f"  {name:<13}{_first_line(verb)}" for name, verb in VERBS.items()]
     return "\n".join(
         [
             "usage: winnow COMMAND ...",

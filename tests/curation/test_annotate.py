@@ -11,6 +11,7 @@ import pytest
 from curation_samples import picture, write_shard
 
 from winnow.curation import annotate as annotate_module
+from winnow.curation import reading
 from winnow.curation.annotate import annotate
 from winnow.data.ledger import LEDGER_SCHEMA
 from winnow.data.sources import Columns, open_source
@@ -175,7 +176,7 @@ def test_bug_in_the_code_is_no_error_of_a_sample(shards, tmp_path, monkeypatch):
     def broken_probe(data: bytes) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(annotate_module, "probe", broken_probe)
+    monkeypatch.setattr(reading, "probe", broken_probe)
     with pytest.raises(ZeroDivisionError):
         annotate(open_source(str(shards)), tmp_path / "out", workers=1)
     assert not list((tmp_path / "out" / "ledger").glob("0*.json"))

@@ -11,7 +11,7 @@ from winnow.curation.rules.caption_url import CaptionUrl
 from winnow.curation.rules.duplicates import DuplicatePair, DuplicatePicture
 from winnow.curation.rules.picture_aspect import PictureAspect
 from winnow.curation.rules.picture_size import PictureSize
-from winnow.curation.selections import basic
+from winnow.curation.selections import clean
 
 GOOD_CAPTIONS = (
     "red apple",
@@ -223,7 +223,7 @@ HOSTILE_CAPTIONS = (
 )
 
 
-@pytest.mark.parametrize("rule", basic(), ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("rule", clean(), ids=lambda rule: type(rule).__name__)
 def test_rules_judge_whatever_they_are_given_and_by_codes_they_declare(rule):
     samples = [{"caption": caption} for caption in (*HOSTILE_CAPTIONS, *GOOD_CAPTIONS)]
     reasons = verdicts(rule, *samples)

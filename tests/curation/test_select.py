@@ -14,8 +14,9 @@ from winnow.curation.corpus import Corpus
 from winnow.curation.rules.caption_file_name import CaptionFileName
 from winnow.curation.rules.caption_length import CaptionLength
 from winnow.curation.rules.duplicates import DuplicatePair, DuplicatePicture
+from winnow.curation.rules.rule import Rule
 from winnow.curation.select import select
-from winnow.curation.selections import basic, none
+from winnow.curation.selections import clean, none
 from winnow.curation.summary import Summary
 from winnow.curation.verdicts import VERDICT_SCHEMA
 from winnow.data.ledger import Address
@@ -40,7 +41,7 @@ def read_verdicts(out: Path, name: str) -> dict[str, tuple[bool, str | None, lis
 
 
 def test_every_sample_is_accounted_for(ledger):
-    summary = select(ledger, basic(), name="basic")
+    summary = select(ledger, clean(), name="clean")
     assert (summary.seen, summary.kept, summary.errors) == (21, 3, 3)
     assert {code: n for code, n in summary.dropped.items() if n} == {
         "picture-too-small": 1,
@@ -51,13 +52,13 @@ def test_every_sample_is_accounted_for(ledger):
     }
     assert summary.seen == summary.kept + sum(summary.dropped.values()) + summary.errors
     assert sum(summary.errors_by_code.values()) == 3
-    assert summary == Summary.read(ledger / "selections" / "basic")
+    assert summary == Summary.read(ledger / "selections" / "clean")
 
 
 def test_account_that_does_not_add_up_is_refused():
     with pytest.raises(AssertionError, match="5 samples seen, 4 accounted for"):
         Summary(
-            selection="basic",
+            selection="clean",
             ledger="",
             seen=5,
             kept=1,
@@ -65,6 +66,7 @@ def test_account_that_does_not_add_up_is_refused():
             errors_by_code={"empty picture": 1},
             dropped={"caption-url": 2},
             fired={"caption-url": 2},
+            only={"caption-url": 2},
             rules=[],
             shards=[],
         )
@@ -76,7 +78,7 @@ def test_funnel_stands_in_the_order_of_the_rules(ledger):
     summary = json.loads((ledger / "selections" / "mine" / "summary.json").read_text())
     codes = ["duplicate-picture", "caption-file-name", "caption-too-short", "caption-too-long"]
     assert list(summary["dropped"]) == codes
-    assert [rule["name"] for rule in summary["rules"]] == [type(rule).__name__ for rule in rules]
+    assert [rule["rule"] for rule in summary["rules"]] == [rule.name() for rule in rules]
     assert summary["rules"][2]["min_characters"] == 3
 
 
@@ -87,10 +89,10 @@ def test_no_rule_keeps_every_readable_pair(ledger):
 
 
 def test_verdicts_stand_row_for_row_beside_the_ledger(ledger):
-    select(ledger, basic(), name="basic")
+    select(ledger, clean(), name="clean")
     for number in range(3):
         rows = pq.read_table(ledger / "ledger" / f"{number:05d}.parquet")
-        path = ledger / "selections" / "basic" / "verdicts" / f"{number:05d}.parquet"
+        path = ledger / "selections" / "clean" / "verdicts" / f"{number:05d}.parquet"
         verdicts = pq.read_table(path)
         assert verdicts.schema == VERDICT_SCHEMA
         for column in ("uid", "key", "error"):
@@ -125,8 +127,8 @@ def test_kept_copy_is_the_first_that_no_earlier_rule_drops(ledger):
 
 
 def test_selection_opens_for_training_and_its_addresses_hold_the_pictures(ledger, shards):
-    select(ledger, basic(), name="basic")
-    selection = Selection.open(ledger / "selections" / "basic")
+    select(ledger, clean(), name="clean")
+    selection = Selection.open(ledger / "selections" / "clean")
     assert selection.table["caption"].to_pylist() == [
         "a red apple on a table",
         "two green pears",
@@ -144,12 +146,12 @@ def test_selection_is_the_same_bytes_whatever_the_number_of_workers(shards, tmp_
     for workers in (1, 2):
         out = tmp_path / str(workers)
         annotate(open_source(str(shards)), out, workers=workers)
-        select(out, basic(), name="basic")
+        select(out, clean(), name="clean")
         files = sorted(path for path in (out / "selections").rglob("*") if path.is_file())
         written.append({str(path.relative_to(out)): path.read_bytes() for path in files})
-    assert len(written[0]) == 6
+    assert len(written[0]) == 7
     assert written[0].keys() == written[1].keys()
-    for name in written[0].keys() - {"selections/basic/summary.json"}:
+    for name in written[0].keys() - {"selections/clean/summary.json"}:
         assert written[0][name] == written[1][name]
 
 
@@ -162,7 +164,7 @@ def test_selecting_again_replaces_the_selection_as_a_whole(ledger):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failing:
+class Failing(Rule):
     codes: ClassVar[tuple[str, ...]] = ("failing",)
 
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
@@ -198,7 +200,7 @@ def test_name_that_is_no_file_name_is_refused(ledger, name):
 def test_shard_without_samples_is_selected_too(shards, tmp_path):
     write_shard(shards / "003.tar", [])
     annotate(open_source(str(shards)), tmp_path / "out", workers=1)
-    summary = select(tmp_path / "out", basic(), name="basic")
+    summary = select(tmp_path / "out", clean(), name="clean")
     assert (summary.seen, summary.kept) == (21, 3)
     assert len(summary.shards) == 4
 

@@ -1,7 +1,7 @@
-"""Annotate: read every shard once and write what is known of each sample into the ledger.
+"""Annotate: read every shard once and write what is known of each sample beside it.
 
-One shard is one unit of work. A row per sample, in the order of the shard, whether it can be read
-or not; what is wrong with it is its `error`, "code: detail".
+One shard is one unit of work (see `shard_work`). A row per sample, in the order of the shard,
+whether it can be read or not; what is wrong with it is its `error`, "code: detail".
 
 A shard whose bytes are broken (cut, or no tar or parquet at all) gives the rows that could be read
 and an error row, "broken shard: ...", for the rest. A shard that cannot be opened, is compressed or
@@ -14,109 +14,127 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from winnow.curation import engine, ledger_files
-from winnow.curation.ledger_files import ROWS_PER_GROUP, ShardStats
+from winnow.curation import numbered
+from winnow.curation.annotations import AnnotationStats, folder_of
+from winnow.curation.arrange import arrange
+from winnow.curation.engines import local
+from winnow.curation.engines.slices import WHOLE, Slice
+from winnow.curation.error_budget import ErrorBudget
+from winnow.curation.ledger_files import ShardStats, annotations_folder, ledger_folder
+from winnow.curation.shard_work import Outcome, Unit, finished, work
+from winnow.curation.stages import Stage
 from winnow.data.columns import Columns
-from winnow.data.files import is_remote
-from winnow.data.images import ImageError, probe
-from winnow.data.ledger import LEDGER_SCHEMA, make_uid
-from winnow.data.sample import RawSample
-from winnow.data.sources import Source
+from winnow.data.files import file_system, is_remote, mendable
+from winnow.data.folder import Folder
+from winnow.data.ledger import LEDGER_SCHEMA
+from winnow.data.sources import TABLES, Source
 from winnow.progress import track
 from winnow.types import InputError
 
-_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
-ANNOTATION_VERSION = 1
+ANNOTATION_VERSION = 2
 """To be raised with any change that gives the same shard other rows: ledgers are then redone."""
+
+WRITTEN = ("ledger", "annotations", "selections")
+"""The folders that curation makes in its `out`."""
+
+
+class Engine(Protocol):
+    """Carries out units of work: `engines.local.run` or `engines.ray.run`."""
+
+    def __call__(  # noqa: D102
+        self, work: Callable[[Unit], Outcome], units: Iterable[Unit], *, workers: int
+    ) -> Generator[Outcome, None, None]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotateResult:
-    """What is in the ledger now, and how much of it this run read."""
+    """What is known now, and how much of it this run found out."""
 
     shards: int
+    """All of them, or of the slice."""
     shards_read: int
-    """The others were done before."""
+    """Shards that this run read or annotated; the others were done before."""
     samples: int
     errors: dict[str, int]
-    """Unreadable samples by code."""
+    """Samples that cannot be read or annotated, by code."""
+    computed: dict[str, int]
+    """Annotated samples by annotator."""
     seconds: float
     """Of this run."""
+    seconds_by_stage: dict[str, float] = field(default_factory=dict)
+    """Seconds of this run's workers together, by annotator; the reading is "read"."""
 
 
-def annotate(source: Source, out: Path, *, workers: int) -> AnnotateResult:
+def annotate(
+    source: Source,
+    out: Folder | Path,
+    *,
+    workers: int,
+    stages: Sequence[Stage] = (),
+    engine: Engine = local.run,
+    part: Slice = WHOLE,
+    max_errors: float = 1.0,
+    say: Callable[[str], None] = lambda _: None,
+) -> AnnotateResult:
     """Make `out` the home of the ledger of `source`; what is done and unchanged is not done again.
 
-    Shards may be added between runs. The ledger's bytes do not depend on `workers`. With several, a
-    script that calls this needs the usual `if __name__ == "__main__"`. Raises InputError where
-    shards cannot be read, or where the ledger in `out` has shards that `source` has not.
+    Shards may be added between runs. The bytes written do not depend on `workers`, `engine` or
+    `part`. With several workers, a script that calls this needs the usual `if __name__ ==
+    "__main__"`. `say` is told what is done again, and why.
+
+    Raises InputError where shards cannot be read, where the ledger in `out` has shards that
+    `source` has not, and where more than `max_errors` (0 to 1) of the samples are errors.
     """
     start = time.monotonic()
-    directory = ledger_files.ledger_directory(out)
-    units = _plan(source, directory)
-    pending = [unit for unit in units if not _is_done(unit)]
-    samples, unreadable = 0, []
-    run = engine.run(_annotate_shard, pending, workers=workers)
+    out = Folder.at(out)
+    units = _plan(source, out, tuple(stages), part)
+    # Remote records answer one by one in tens of milliseconds; there may be a hundred thousand.
+    with ThreadPoolExecutor(16) as pool:
+        outcomes = [one for one in pool.map(finished, units) if one is not None]
+    done = {one.shard for one in outcomes}
+    pending = [unit for unit in units if unit.identity.shard not in done]
+    _say_what_is_done_again(pending, say)
+    budget = ErrorBudget(max_errors, outcomes)
+    run = engine(work, pending, workers=workers)
     bar = track("annotating", total=len(pending), unit="shards")
-    with closing(run) as outcomes, bar as advance:
-        for outcome in outcomes:
+    samples = 0
+    with closing(run) as finishing, bar as advance:
+        for outcome in finishing:
             samples += outcome.samples
             advance(1, f"{samples / (time.monotonic() - start):,.0f} samples/s")
-            if outcome.problem is not None:
-                unreadable.append(outcome.problem)
-    if unreadable:
-        raise InputError(
-            f"{len(unreadable)} of {len(units)} shards cannot be read: {sorted(unreadable)[0]}. "
-            "The others are annotated: mend these or leave them out, and run again"
-        )
-    return _result(directory, shards_read=len(pending), seconds=time.monotonic() - start)
+            outcomes.append(outcome)
+            budget.charge(outcome)
+    _complain_of_unreadable(outcomes)
+    budget.close()
+    return _result(outcomes, shards_read=len(pending), seconds=time.monotonic() - start)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Unit:
-    """One shard to read: all that a worker is told."""
-
-    source: Source
-    """Of this shard alone."""
-    directory: Path
-    number: int
-    identity: ShardStats
-    """What its stats have to say; `rows`, `errors` and `seconds` come with the reading."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Outcome:
-    samples: int
-    problem: str | None = None
-    """Why the shard could not be read."""
-
-
-def _plan(source: Source, directory: Path) -> list[_Unit]:
+def _plan(source: Source, out: Folder, stages: tuple[Stage, ...], part: Slice) -> list[Unit]:
     repeated = [shard for shard, count in Counter(source.shards).items() if count > 1]
     if repeated:
         raise InputError(f"{repeated[0]} is given more than once: give every shard once")
-    # Remote shards answer one by one in tens of milliseconds; there may be a hundred thousand.
+    own = [(n, shard) for n, shard in enumerate(source.shards) if n in part]
     with ThreadPoolExecutor(16) as pool:
-        stamps = list(pool.map(_stamp, source.shards))
-    folders = {Path(s).parent for s in source.shards if s.endswith(_TABLES) and not is_remote(s)}
-    beside = {folder: _stamp_folder(folder, out=directory.parent) for folder in folders}
-    ledger_files.arrange(directory, source.shards)
+        stamps = list(pool.map(_stamp, [shard for _, shard in own]))
+    folders = {Path(s).parent for _, s in own if s.endswith(TABLES) and not is_remote(s)}
+    beside = {folder: _stamp_folder(folder, out=out) for folder in folders}
+    # The records of slices that run side by side must not be moved under each other's feet.
+    arrange(out, source.shards, may_move=part == WHOLE)
+    annotations = annotations_folder(out)
+    for folder in (ledger_folder(out), *(annotations / name for name in annotations.folders())):
+        folder.sweep()
     annotation = _fingerprint(source.columns)
     return [
-        _Unit(
+        Unit(
             source=replace(source, shards=(shard,)),
-            directory=directory,
+            out=out,
             number=number,
             identity=ShardStats(
                 shard=shard,
@@ -126,34 +144,31 @@ def _plan(source: Source, directory: Path) -> list[_Unit]:
                 columns=source.columns,
                 rows=0,
             ),
+            stages=stages,
         )
-        for number, (shard, (size, modified)) in enumerate(zip(source.shards, stamps, strict=True))
+        for (number, shard), (size, modified) in zip(own, stamps, strict=True)
     ]
 
 
 def _stamp(shard: str) -> tuple[int, str]:
     """Size in bytes and time of modification (or entity tag) of a shard as it is now."""
-    try:
+    with mendable(shard):
         if not is_remote(shard):
             facts = Path(shard).stat()
             return facts.st_size, str(facts.st_mtime_ns)
-        from fsspec.core import url_to_fs
-
-        file_system, name = url_to_fs(shard)
-        info: dict[str, Any] = file_system.info(name)
-    except OSError as error:
-        raise InputError(f"{shard} cannot be read: {error.strerror or error}") from error
+        store, name = file_system(shard)
+        info: dict[str, Any] = store.info(name)
     changes = (info.get(name) for name in ("ETag", "LastModified", "mtime", "updated", "created"))
     return info.get("size") or 0, str(next((change for change in changes if change), ""))
 
 
-def _stamp_folder(folder: Path, *, out: Path) -> str:
+def _stamp_folder(folder: Path, *, out: Folder) -> str:
     """Hash over names, sizes and times of the files below `folder`: a table's pictures are there.
 
     What curation itself writes into `out` does not count.
     """
-    digest, root, out = hashlib.sha256(), folder.resolve(), out.resolve()
-    own = {out / "ledger", out / "selections"}
+    digest, root = hashlib.sha256(), folder.resolve()
+    own = set() if out.is_remote else {out.path.resolve() / name for name in WRITTEN}
     for parent, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if Path(parent, name) not in own)
         for name in sorted(files):
@@ -171,85 +186,55 @@ def _fingerprint(columns: Columns) -> str:
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
-def _is_done(unit: _Unit) -> bool:
-    stats = ledger_files.read_stats(unit.directory, unit.number)
-    return stats is not None and unit.identity == replace(stats, rows=0, errors={}, seconds=0.0)
+def _say_what_is_done_again(pending: Sequence[Unit], say: Callable[[str], None]) -> None:
+    """What had been done by another version, with other settings, or of other bytes."""
+    changes: Counter[str] = Counter()
+    for unit in pending:
+        stats = numbered.read_record(ledger_folder(unit.out), unit.number, ShardStats)
+        if stats is not None and stats.annotation != unit.identity.annotation:
+            changes["read again: by another version of winnow, or with other --columns"] += 1
+        elif stats is not None and (stats.bytes, stats.modified) != (
+            unit.identity.bytes,
+            unit.identity.modified,
+        ):
+            changes["read again: changed since"] += 1
+        for stage in unit.stages:
+            known = numbered.read_record(
+                folder_of(unit.out, stage.annotator.name), unit.number, AnnotationStats
+            )
+            if known is not None and known.annotator != stage.identity:
+                changes[
+                    f"annotated again by {stage.annotator.name}: it was {known.annotator}, "
+                    f"now it is {stage.identity}"
+                ] += 1
+    for change, count in changes.items():
+        say(f"{count:,} shard(s) are {change}")
 
 
-def _annotate_shard(unit: _Unit) -> _Outcome:
-    """Read one shard and commit its rows, then its stats."""
-    start = time.monotonic()
-    ledger_files.forget(unit.directory, unit.number)
-    path = ledger_files.rows_path(unit.directory, unit.number)
-    partial = path.with_name(path.name + ".partial")
+def _complain_of_unreadable(outcomes: Sequence[Outcome]) -> None:
+    unreadable = sorted(outcome.problem for outcome in outcomes if outcome.problem is not None)
+    if unreadable:
+        raise InputError(
+            f"{len(unreadable)} of {len(outcomes)} shards cannot be read: {unreadable[0]}. "
+            "The others are annotated: mend these or leave them out, and run again"
+        )
+
+
+def _result(outcomes: Sequence[Outcome], *, shards_read: int, seconds: float) -> AnnotateResult:
     errors: Counter[str] = Counter()
-    samples = 0
-    try:
-        with pq.ParquetWriter(partial, LEDGER_SCHEMA) as file:
-            pending = map(_row, _scan(unit.source))
-            while rows := list(islice(pending, ROWS_PER_GROUP)):
-                file.write_batch(pa.RecordBatch.from_pylist(rows, schema=LEDGER_SCHEMA))
-                samples += len(rows)
-                errors.update(_code(row["error"]) for row in rows if row["error"])
-    except _UnreadableShardError as error:
-        partial.unlink()
-        return _Outcome(samples=samples, problem=str(error))
-    partial.replace(path)
-    seconds = round(time.monotonic() - start, 3)
-    stats = replace(unit.identity, rows=samples, errors=dict(errors), seconds=seconds)
-    ledger_files.write_stats(unit.directory, unit.number, stats)
-    return _Outcome(samples=samples)
-
-
-class _UnreadableShardError(Exception):
-    pass
-
-
-def _scan(source: Source) -> Iterator[RawSample]:
-    (shard,) = source.shards
-    # Here, where only the reading can raise: a full disk below the ledger is not the shard's fault.
-    try:
-        yield from source.scan(shard)
-    except InputError as error:
-        raise _UnreadableShardError(str(error)) from error
-    except OSError as error:
-        raise _UnreadableShardError(f"{shard}: {error}") from error
-
-
-def _row(sample: RawSample) -> dict[str, Any]:
-    """The ledger's row of one sample."""
-    image, caption = sample.image, sample.caption
-    url = sample.metadata.get("url")
-    row = {
-        "uid": make_uid(image or b"", caption or "", sample.metadata),
-        "key": sample.key,
-        "offset": sample.offset,
-        "size": sample.size,
-        "sha256": hashlib.sha256(image).hexdigest() if image is not None else None,
-        "caption": caption,
-        "url": url if isinstance(url, str) else None,
-        "error": sample.error,
-    }
-    if sample.error is not None:
-        return row
-    assert image is not None and caption is not None, f"{sample.key}: a source hides an error"
-    try:
-        return row | probe(image)._asdict()
-    except ImageError as error:
-        return row | {"error": str(error)}
-
-
-def _code(error: str) -> str:
-    return error.partition(":")[0]
-
-
-def _result(directory: Path, *, shards_read: int, seconds: float) -> AnnotateResult:
-    ledger = ledger_files.Ledger.open(directory.parent)
-    errors = sum((Counter(stats.errors) for stats in ledger.stats), Counter[str]())
+    computed: Counter[str] = Counter()
+    by_stage: Counter[str] = Counter()
+    for outcome in outcomes:
+        errors.update(outcome.errors)
+        computed.update(outcome.computed)
+        for name, spent in outcome.seconds.items():
+            by_stage[name] += spent  # type: ignore[assignment]
     return AnnotateResult(
-        shards=len(ledger.stats),
+        shards=len(outcomes),
         shards_read=shards_read,
-        samples=sum(stats.rows for stats in ledger.stats),
+        samples=sum(outcome.samples for outcome in outcomes),
         errors=dict(sorted(errors.items())),
+        computed=dict(sorted(computed.items())),
         seconds=seconds,
+        seconds_by_stage=dict(by_stage),
     )

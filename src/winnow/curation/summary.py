@@ -10,8 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from winnow.config import from_dict, read_json
+from winnow.config import from_dict
+from winnow.curation.numbered import read_json
 from winnow.curation.rules.rule import Rule, code_of
+from winnow.data.folder import Folder
 from winnow.types import InputError
 
 SUMMARY_FILE = "summary.json"
@@ -23,7 +25,7 @@ class Summary:
 
     selection: str
     ledger: str
-    """Fingerprint of the ledger it was made from."""
+    """Fingerprint of the ledger, and of the annotations, that it was made from."""
     seen: int
     kept: int
     errors: int
@@ -32,7 +34,10 @@ class Summary:
     dropped: dict[str, int]
     """Samples by the code of their first reason, in the order of the rules, zeros included."""
     fired: dict[str, int]
-    """Samples by the code of any of their reasons."""
+    """Samples by the code of any of their reasons: what each rule drops of what it saw."""
+    only: dict[str, int]
+    """Samples by the code of their only reason: kept if the rule were left out, as far as is known,
+    since what it drops may never have been annotated for a later one."""
     rules: list[dict[str, Any]]
     """Class name and thresholds of every rule, in order."""
     shards: list[str]
@@ -48,15 +53,16 @@ class Summary:
         (directory / SUMMARY_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
-    def read(cls, directory: Path) -> "Summary":
-        """The account of the selection in `directory`. Raises InputError where there is none."""
-        path = directory / SUMMARY_FILE
-        if not path.is_file():
+    def read(cls, selection: Folder | Path) -> "Summary":
+        """The account of the selection in a folder. Raises InputError where there is none."""
+        folder = Folder.at(selection)
+        if not folder.exists(SUMMARY_FILE):
             raise InputError(
-                f"{directory} holds no selection ({SUMMARY_FILE} is missing): make one with "
+                f"{folder.url} holds no selection ({SUMMARY_FILE} is missing): make one with "
                 "`winnow curate SHARDS --out DIR`"
             )
-        return from_dict(cls, read_json(path), where=str(path))
+        values = read_json(folder, SUMMARY_FILE)
+        return from_dict(cls, values, where=f"{folder.url}/{SUMMARY_FILE}")
 
 
 class Tally:
@@ -69,6 +75,7 @@ class Tally:
         codes = {code: 0 for rule in rules for code in rule.codes}
         self._dropped = Counter(codes)
         self._fired = Counter(codes)
+        self._only = Counter(codes)
 
     def add(self, verdicts: pa.RecordBatch) -> None:
         """Count rows of VERDICT_SCHEMA."""
@@ -76,7 +83,10 @@ class Tally:
         self._kept += pc.sum(verdicts["kept"]).as_py() or 0
         self._errors.update(_count_codes(verdicts["error"]))
         self._dropped.update(_count_codes(verdicts["reason"]))
-        self._fired.update(_count_codes(verdicts["reasons"].flatten()))
+        reasons = verdicts["reasons"]
+        self._fired.update(_count_codes(reasons.flatten()))
+        alone = pc.and_(pc.equal(pc.list_value_length(reasons), 1), verdicts["reason"].is_valid())
+        self._only.update(_count_codes(verdicts["reason"].filter(alone)))
 
     def summary(self, *, selection: str, ledger: str, shards: list[str]) -> Summary:
         """The account of all that was counted."""
@@ -89,7 +99,8 @@ class Tally:
             errors_by_code=dict(sorted(self._errors.items())),
             dropped=dict(self._dropped),
             fired=dict(self._fired),
-            rules=[{"name": type(rule).__name__, **asdict(rule)} for rule in self._rules],
+            only=dict(self._only),
+            rules=[rule.settings() for rule in self._rules],
             shards=shards,
         )
 

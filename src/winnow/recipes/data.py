@@ -1,7 +1,9 @@
 """From what a user points at to a selection that training can read."""
 
 import os
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -9,79 +11,229 @@ import tyro
 from rich.table import Table
 
 from winnow.curation.annotate import annotate
-from winnow.curation.select import select, selection_directory
-from winnow.curation.selections import basic, none
+from winnow.curation.annotators.annotator import Annotator
+from winnow.curation.annotators.clip_score import ClipScore
+from winnow.curation.annotators.language import DetectLanguage
+from winnow.curation.annotators.parse import ParseCaptions
+from winnow.curation.annotators.scores import UserScores
+from winnow.curation.annotators.spotting import SpotText
+from winnow.curation.decontamination import open_evaluation_set, write_index
+from winnow.curation.engines import local, ray
+from winnow.curation.engines.slices import WHOLE, parse_slice
+from winnow.curation.ledger_files import annotations_folder, ledger_folder, read_shards
+from winnow.curation.rule_specs import name_of, read_rules
+from winnow.curation.rules.contaminated import Contaminated
+from winnow.curation.rules.rule import Rule
+from winnow.curation.select import select, selection_folder
+from winnow.curation.selections import none
+from winnow.curation.stages import Stage, plan_stages
 from winnow.curation.summary import Summary
 from winnow.curation.truth import TruthComparison
 from winnow.data.columns import DETECT, Columns
-from winnow.data.selection import FACTS_FILE, Selection
+from winnow.data.files import is_remote
+from winnow.data.folder import Folder
+from winnow.data.selection import FACTS_FILE, KEPT_FILE, Selection
 from winnow.data.sources import open_source
 from winnow.types import InputError
 
-SELECTIONS = {"none": none, "basic": basic}
-"""The built-in selections by the name that the command line knows."""
+ENGINES = {"local": local.run, "ray": ray.run}
+"""What carries out the work on shards, by the name that the command line knows."""
+
+INDEX_FILE = "evaluation-pictures.parquet"
+"""The pictures of evaluation sets that a selection is kept apart from, among the annotations."""
+
+MAX_ERRORS = 0.01
+"""Share of samples that may be errors; with more, something else is wrong than single files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotators:
+    """How captions and pictures are looked at, where a rule asks for it."""
+
+    parse: ParseCaptions = field(default_factory=ParseCaptions)
+    spotting: SpotText = field(default_factory=SpotText)
+    clip_model: str | None = None
+    """For rules on `clip_score`: a run, or an open_clip model as `winnow evaluate` takes it."""
+    scores: tuple[str, ...] = ()
+    """Files with numbers by uid (parquet, csv, npz), for rules on scores; FILE:COLUMN,COLUMN takes
+    just those."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curate:
     """Annotate shards and select the pairs worth keeping, with a reason for every drop."""
 
-    shards: tyro.conf.Positional[tuple[str, ...]]
-    """Tars, parquet files, tables (csv, tsv, jsonl) or their folders; {000..009} and * work."""
-    out: Path
-    """Where the ledger and the selection go; run again, only new or changed shards are read."""
-    rules: Literal["basic", "none"] = "basic"
-    """Which selection: `basic` drops junk captions, boilerplate, copies; `none` only errors."""
+    shards: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Tars, parquet files, tables (csv, tsv, jsonl) or their folders; {000..009} and * work.
+    Without any, pairs are selected again from what OUT has."""
+    out: str
+    """Where the ledger and the selection go, a folder or a URL; run again, only what is new or
+    changed is looked at."""
+    rules: tuple[str, ...] = ("clean",)
+    """Selections (`none`, `clean`, `basic`, `cat`), rules (`complexity:least=2`) or json files, in
+    order: `clean cat`."""
+    set: tuple[str, ...] = ()
+    """Thresholds of those rules: `complexity.least=2`."""
+    against: tuple[str, ...] = ()
+    """Evaluation sets, in clip-benchmark's layout or as shards: pairs with a picture of theirs, or
+    nearly, are dropped first (the rule `contaminated`)."""
+    name: str | None = None
+    """What the selection is called; default: what the rules are called."""
+    annotators: tyro.conf.OmitArgPrefixes[Annotators] = field(default_factory=Annotators)
+    audit_all: bool = False
+    """Look at every pair with every annotator that a rule needs, also at pairs dropped already."""
+    max_errors: float = MAX_ERRORS
+    """Share of samples, 0 to 1, that may be unreadable before the run stops."""
+    slice: str | None = None
+    """i/n: look only at every n-th shard from the i-th on, for one job of an array, and select
+    nothing; when all n are done, run once without."""
+    engine: Literal["local", "ray"] = "local"
+    """`ray` gives every shard to a task of the cluster at RAY_ADDRESS."""
+    workers: int | None = None
+    """Processes, or tasks under way; default one per core of this machine."""
     columns: Columns = DETECT
     """What to read where detection would choose another column."""
-    workers: int | None = None
-    """Processes; default one per core."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curated:
     """A selection and its account."""
 
-    directory: Path
+    folder: Folder
     summary: Summary
+
+    @property
+    def directory(self) -> Path:
+        """The selection's folder on this machine. Raises InputError where it is in a store."""
+        return self.folder.path
 
 
 def curate(
-    shards: str | list[str],
-    out: Path,
+    shards: str | Sequence[str],
+    out: Path | str | Folder,
     *,
-    rules: str = "basic",
+    rules: Sequence[Rule],
+    name: str,
+    annotators: Annotators | None = None,
     columns: Columns = DETECT,
     workers: int | None = None,
+    max_errors: float = MAX_ERRORS,
 ) -> Curated:
-    """Annotate `shards` into `out` and select by the built-in selection called `rules`.
+    """Annotate `shards` into `out` and select by `rules` under `name`.
 
     What is annotated already is not annotated again. `workers` None takes one process per core.
     """
-    if rules not in SELECTIONS:
-        raise InputError(f"there is no selection {rules!r}; there are {', '.join(SELECTIONS)}")
+    out = Folder.at(out)
     source = open_source(shards, columns=columns)
-    annotate(source, out, workers=os.cpu_count() or 1 if workers is None else workers)
-    summary = select(out, SELECTIONS[rules](), name=rules)
-    return Curated(directory=selection_directory(out, rules), summary=summary)
+    stages = stages_for(rules, annotators or Annotators())
+    annotate(source, out, workers=_or_all_cores(workers), stages=stages, max_errors=max_errors)
+    return Curated(folder=selection_folder(out, name), summary=select(out, rules, name=name))
+
+
+def run_curate(options: Curate, *, say: Callable[[str], None]) -> Curated | None:
+    """What `winnow curate` does; None for a slice, which selects nothing."""
+    rules = read_rules(options.rules, settings=options.set)
+    name = options.name or name_of(options.rules)
+    out = Folder.at(options.out)
+    selected_into = selection_folder(out, name)
+    if options.against:
+        rules = (Contaminated(against=index_sets(options.against, out)), *rules)
+    if options.shards:
+        source = open_source(options.shards, columns=options.columns)
+        result = annotate(
+            source,
+            out,
+            workers=_or_all_cores(options.workers),
+            stages=stages_for(rules, options.annotators, audit_all=options.audit_all),
+            engine=ENGINES[options.engine],
+            part=WHOLE if options.slice is None else parse_slice(options.slice),
+            max_errors=options.max_errors,
+            say=say,
+        )
+        if options.slice is not None:
+            say(
+                f"slice {options.slice}: {result.shards:,} shards with {result.samples:,} samples "
+                "are done; when all slices are, run the same command without --slice"
+            )
+            return None
+    elif not read_shards(ledger_folder(out)):
+        raise InputError(f"{out.url} holds no ledger to select from: name the shards to curate")
+    return Curated(folder=selected_into, summary=select(out, rules, name=name))
+
+
+def index_sets(specs: Sequence[str], out: Folder) -> Path:
+    """The index of the pictures of evaluation sets, made anew; the file is touched if it changes.
+
+    Raises InputError where a set is missing or broken, or where `out` is in a store.
+    """
+    path = annotations_folder(out).path / INDEX_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{INDEX_FILE}.fresh")
+    write_index({Path(spec).name or spec: open_evaluation_set(spec) for spec in specs}, fresh)
+    # Rules that read an unchanged file are unchanged, and what passed them is not looked at again.
+    if path.is_file() and path.read_bytes() == fresh.read_bytes():
+        fresh.unlink()
+    else:
+        fresh.replace(path)
+    return path
+
+
+def stages_for(
+    rules: Sequence[Rule], annotators: Annotators, *, audit_all: bool = False
+) -> tuple[Stage, ...]:
+    """The annotators that `rules` need; with `audit_all` they see every readable row."""
+    asked: list[Annotator] = [_user_scores(spec) for spec in annotators.scores]
+    known: list[Annotator] = [annotators.parse, annotators.spotting, DetectLanguage()]
+    if annotators.clip_model is not None:
+        known.append(ClipScore(model=annotators.clip_model))
+    if audit_all:
+        needed = {stage.annotator.name for stage in plan_stages(rules, known, asked=asked)}
+        asked += [one for one in known if one.name in needed]
+    return plan_stages(rules, known, asked=asked)
+
+
+def _user_scores(spec: str) -> UserScores:
+    path, colon, columns = spec.partition(":")
+    if not colon or Path(spec).exists():
+        return UserScores(path=Path(spec))
+    return UserScores(path=Path(path), columns=tuple(columns.split(",")))
+
+
+def _or_all_cores(workers: int | None) -> int:
+    return os.cpu_count() or 1 if workers is None else workers
 
 
 def open_selection(data: str, *, index: Path) -> Selection:
     """The selection that `data` means.
 
     That is a selection's own folder, a curated folder that holds exactly one, or raw shards: these
-    are indexed under `index` with no rule, so that every readable pair is trained on.
+    are indexed under `index` with no rule, so that every readable pair is trained on. A selection
+    in a store is copied to `index`.
     """
-    path = Path(data)
-    if (path / FACTS_FILE).is_file():
-        return Selection.open(path)
-    if (path / "ledger").is_dir():
-        return Selection.open(_only_selection(path))
-    return Selection.open(curate(data, index, rules="none").directory)
+    folder = Folder.at(data) if is_remote(data) or Path(data).is_dir() else None
+    if folder is not None and not folder.exists(FACTS_FILE) and folder.exists("ledger"):
+        folder = _only_selection(folder)
+    if folder is None or not folder.exists(FACTS_FILE):
+        return Selection.open(curate(data, index, rules=none(), name="none").directory)
+    return Selection.open(_copied(folder, index) if folder.is_remote else folder.path)
 
 
-def _only_selection(curated: Path) -> Path:
-    found = sorted(path.parent for path in curated.glob(f"selections/*/{FACTS_FILE}"))
+def _copied(selection: Folder, index: Path) -> Path:
+    index.mkdir(parents=True, exist_ok=True)
+    # What says that it is complete comes last.
+    for name in (KEPT_FILE, FACTS_FILE):
+        with (
+            selection.open(name) as remote,
+            Folder.at(index).writing(name) as path,
+            path.open("wb") as copy,
+        ):
+            shutil.copyfileobj(remote, copy, 1 << 20)
+    return index
+
+
+def _only_selection(curated: Folder) -> Folder:
+    root = curated / "selections"
+    found = [root / name for name in root.folders() if (root / name).exists(FACTS_FILE)]
     if len(found) == 1:
         return found[0]
     if not found:
@@ -89,7 +241,7 @@ def _only_selection(curated: Path) -> Path:
             f"{curated} holds a ledger but no selection; run `winnow curate SHARDS --out {curated}`"
         )
     raise InputError(
-        f"{curated} holds several selections; name one: {', '.join(str(path) for path in found)}"
+        f"{curated} holds several selections; name one: {', '.join(one.url for one in found)}"
     )
 
 

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from winnow.curation.rules.rule import Rule
+from winnow.curation.rules.text_spotting import TextSpotting
+from winnow.curation.selections import clean, none
 from winnow.curation.truth import against_truth
 from winnow.data.packaged import Packaged
 from winnow.data.selection import Selection
@@ -41,14 +44,22 @@ class Demo:
     """Seeds weights, order, augmentation and the objective's choices."""
 
 
+def demo_rules() -> tuple[Rule, ...]:
+    """What suits captions that are names: all of `clean`, and the T of CAT.
+
+    Not its C and A, which ask for sentences: "red apple" has no action.
+    """
+    return (*clean(), TextSpotting())
+
+
 def run_demo(options: Demo, *, say: Say) -> Path:
     """The demo; the path of the page."""
     say("[bold]1/4 data[/]: emoji and icons of several vendors, from installed packages")
     packaged = packaged_data()
     say("[bold]2/4 curation[/]: a reason for every drop")
     curated = options.out / "curated"
-    raw = curate(str(packaged.train), curated, rules="none")
-    kept = curate(str(packaged.train), curated, rules="basic")
+    raw = curate(str(packaged.train), curated, rules=none(), name="none")
+    kept = curate(str(packaged.train), curated, rules=demo_rules(), name="demo")
     say(funnel(kept.summary))
     truth = against_truth(kept.directory, packaged.truth)
     say(planted_table(truth))

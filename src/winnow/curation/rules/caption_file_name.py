@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import reason_where
+from winnow.curation.rules.rule import Rule, reason_where
 
 _EXTENSION = (
     r"(?i)^\S+(?: ?\([0-9]+\))?"
@@ -24,7 +24,7 @@ _HASH = r"(?i)^(?:[0-9a-f]{16,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:_
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionFileName:
+class CaptionFileName(Rule):
     """Drops captions that are nothing but a file name, with or without its extension.
 
     One word with a picture's extension, what cameras and phones call their files, or a hash.

@@ -8,11 +8,11 @@ import pyarrow.compute as pc
 
 from winnow.curation.captions import normalised, num_words
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import reason_where
+from winnow.curation.rules.rule import Rule, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionLength:
+class CaptionLength(Rule):
     """Drops captions outside a range of words and characters.
 
     The defaults suit alt text of any length, class names ("red apple") among it. DataComp's basic

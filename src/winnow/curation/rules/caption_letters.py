@@ -8,11 +8,11 @@ import pyarrow.compute as pc
 
 from winnow.curation.captions import normalised
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import reason_where
+from winnow.curation.rules.rule import Rule, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionLetters:
+class CaptionLetters(Rule):
     """Drops captions in which letters, of any script, are too small a share.
 
     Article numbers, dates, prices and phone numbers are what the share catches beyond captions

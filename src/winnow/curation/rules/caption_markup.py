@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import reason_where
+from winnow.curation.rules.rule import Rule, reason_where
 
 # Tags by name, for "<3" and Conceptual 12M's "<PERSON>" are no markup. Entities of punctuation
 # ("&amp;", "&#39;") are not here: good captions carry them.
@@ -22,7 +22,7 @@ _MARKUP = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionMarkup:
+class CaptionMarkup(Rule):
     """Drops captions that hold html tags, template braces, forum codes or script."""
 
     codes: ClassVar[tuple[str, ...]] = ("caption-markup",)

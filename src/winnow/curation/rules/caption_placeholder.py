@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from winnow.curation.captions import bare
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import reason_where
+from winnow.curation.rules.rule import Rule, reason_where
 
 _PAGES = (
     *("image", "images", "img", "picture", "pictures", "pic", "photo", "photos", "photograph"),
@@ -31,7 +31,7 @@ _CAMERAS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionPlaceholder:
+class CaptionPlaceholder(Rule):
     """Drops captions that are, as a whole, one of the phrases a page or camera fills in itself.
 
     "Image #12" and "UNTITLED-3.": digits and punctuation around are ignored. "Logo of a bakery"

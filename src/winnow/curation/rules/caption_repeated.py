@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import reason_where
+from winnow.curation.rules.rule import Rule, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionRepeated:
+class CaptionRepeated(Rule):
     """Drops captions that more than so many distinct pictures carry.
 
     Copies of one picture count once: they are for the rules on duplicates.

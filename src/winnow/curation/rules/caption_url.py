@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from winnow.curation.captions import normalised, num_words
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import reason_where
+from winnow.curation.rules.rule import Rule, reason_where
 
 _ADDRESS = (
     r"\b(?:https?://|www\.)\S+"
@@ -18,7 +18,7 @@ _ADDRESS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionUrl:
+class CaptionUrl(Rule):
     """Drops captions of which web or mail addresses are too large a share.
 
     "Red apple - www.example.com" has words of its own and stays, however long the address.

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import reason_where
+from winnow.curation.rules.rule import Rule, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureAspect:
+class PictureAspect(Rule):
     """Drops pictures whose longer side is more than so many times the shorter one."""
 
     codes: ClassVar[tuple[str, ...]] = ("picture-too-narrow",)

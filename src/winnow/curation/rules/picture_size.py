@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import reason_where
+from winnow.curation.rules.rule import Rule, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureSize:
+class PictureSize(Rule):
     """Drops pictures whose shorter side has too few pixels.
 
     The default only removes tracking pixels, bullets and favicons. For photographs of the web,

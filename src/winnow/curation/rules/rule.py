@@ -4,8 +4,12 @@ A **reason** is a short code, or "code: detail". Counts go by code; the detail s
 looking at the row wants to know.
 """
 
-from dataclasses import Field
-from typing import Any, ClassVar, Protocol
+import json
+import re
+from abc import ABC, abstractmethod
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,20 +18,69 @@ import pyarrow.compute as pc
 from winnow.curation.corpus import Corpus
 
 
-class Rule(Protocol):
-    """A frozen dataclass of thresholds that judges rows of the ledger."""
+class Measure(NamedTuple):
+    """What a rule compares with its thresholds; a row is kept from `least` to `most`, inclusive."""
 
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    name: str
+    """For people, with its unit: "words", "shorter side (px)"."""
+    values: pa.Array
+    """One number per row."""
+    least: float | None = None
+    most: float | None = None
 
-    codes: ClassVar[tuple[str, ...]]
-    """Every code that a reason of this rule can begin with."""
 
+class Rule(ABC):
+    """A frozen keyword-only dataclass of thresholds that judges rows of the ledger."""
+
+    asks_corpus: ClassVar[bool] = False
+    """Whether the verdict on a row depends on other rows."""
+
+    @property
+    @abstractmethod
+    def codes(self) -> tuple[str, ...]:
+        """Every code that a reason of this rule can begin with; most often a class variable."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The columns it reads beyond the ledger's own; annotators fill them."""
+        return ()
+
+    @abstractmethod
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """One string per row: the reason to drop it, or null to keep it.
 
-        `rows` are readable rows of the ledger with their PLACE: caption, sha256, width and height
-        are never null. `corpus` covers the rows that no earlier rule drops.
+        `rows` are readable rows of the ledger with their PLACE and the columns of what it `needs`,
+        all computed without error. `corpus` covers the rows that no earlier rule drops.
         """
+
+    def measures(self, rows: pa.RecordBatch, corpus: Corpus) -> tuple[Measure, ...]:
+        """The numbers behind `verdicts`, for people to look at; none where there is no number."""
+        return ()
+
+    @classmethod
+    def name(cls) -> str:
+        """What the command line calls it: `caption-length` for CaptionLength."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+
+    def settings(self) -> dict[str, Any]:
+        """Its name and thresholds, as json has them; `rule_specs.from_settings` makes it again."""
+        return {"rule": self.name(), **asdict(self, dict_factory=_plain)}  # type: ignore[call-overload]
+
+    def identity(self) -> str:
+        """All that decides the verdict on a row; of a file, its size and time too."""
+        files = [value for value in vars(self).values() if isinstance(value, Path)]
+        stamps = [(f.stat().st_size, f.stat().st_mtime_ns) if f.exists() else None for f in files]
+        return json.dumps([self.settings(), stamps], sort_keys=True)
+
+
+def _plain(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: _as_json(value) for name, value in fields}
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def reason_where(drop: pa.Array | np.ndarray, reason: str | pa.Array) -> pa.Array:
