@@ -56,3 +56,20 @@ def test_nothing_is_counted_before_a_rule_asks_and_then_once():
     for _ in range(2):
         corpus.first_with_picture(ledger_rows({}))
     assert passes == ["one"]
+
+
+def test_a_kept_place_and_uid_are_those_of_a_literal_search():
+    random = np.random.default_rng(1)
+    samples = [{"caption": f"caption {random.integers(60)}"} for _ in range(200)]
+    batches = [ledger_rows(*samples[:90], number=3), ledger_rows(*samples[90:], number=7)]
+    first: dict[str, tuple[int, str]] = {}
+    for rows in batches:
+        for row in rows.to_pylist():
+            first.setdefault(row["caption"], (row["place"], row["uid"]))
+    corpus = Corpus(lambda: batches)
+    for rows in batches:
+        kept = corpus.first_with_caption(rows)
+        found = list(zip(kept.places.tolist(), kept.uids.to_pylist(), strict=True))
+        assert found == [first[caption] for caption in rows["caption"].to_pylist()]
+    absent = Corpus(list).first_with_caption(batches[0])
+    assert set(absent.places.tolist()) == {-1} and absent.uids.null_count == 90

@@ -1,10 +1,12 @@
 """Rules in words: read, changed, saved and read again."""
 
 import json
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 import pytest
+from curation_samples import ledger_rows
 
+from winnow.curation.corpus import Corpus
 from winnow.curation.rule_specs import change, from_settings, name_of, read_rules
 from winnow.curation.rules.action import HasAction
 from winnow.curation.rules.caption_length import CaptionLength
@@ -54,6 +56,24 @@ def test_every_rule_has_a_name_of_its_own_codes_and_documented_fields():
     for kind in RULES:
         assert kind.__doc__ and not kind.__doc__.startswith(kind.__name__ + "(")
         assert all(field.kw_only for field in fields(kind))
+
+
+@pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.__name__)
+def test_rules_that_judge_a_row_by_itself_ask_no_corpus(kind):
+    """A gate is made of them: one that asked would see no other shard."""
+    needed = [f for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if needed or kind().needs:
+        pytest.skip("is tried with its files or its annotator")
+
+    def survivors():
+        raise LookupError("asked")
+
+    rows = ledger_rows({"caption": "a red apple"}, {"caption": "a red apple"})
+    if kind.asks_corpus:
+        with pytest.raises(LookupError, match="asked"):
+            kind().verdicts(rows, Corpus(survivors))
+    else:
+        assert len(kind().verdicts(rows, Corpus(survivors))) == 2
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from winnow.data.columns import Columns
 from winnow.data.files import file_system, is_remote, mendable
 from winnow.data.folder import Folder
 from winnow.data.ledger import LEDGER_SCHEMA
+from winnow.data.perceptual import HASH_VERSION
 from winnow.data.sources import TABLES, Source
 from winnow.progress import track
 from winnow.types import InputError
@@ -182,7 +183,7 @@ def _stamp_folder(folder: Path, *, out: Folder) -> str:
 
 
 def _fingerprint(columns: Columns) -> str:
-    identity = [ANNOTATION_VERSION, LEDGER_SCHEMA.to_string(), asdict(columns)]
+    identity = [ANNOTATION_VERSION, HASH_VERSION, LEDGER_SCHEMA.to_string(), asdict(columns)]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 

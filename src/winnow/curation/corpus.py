@@ -4,8 +4,9 @@ A rule asks for a fact and the first to ask pays one pass over the ledger. That 
 first is what makes duplicates safe: of two copies of a picture, the one kept is the first whose
 caption is worth keeping, not the first, which may be called IMG_2041.JPG.
 
-Memory is 16 bytes a row for each fact asked for, a few times that while it is sorted. Contents are
-known here by 64 bits of their hash: in a billion rows, the chance that any two are confused is 3 %.
+Memory is 16 bytes a row for each fact asked for, a few times that while it is sorted; for near
+pictures it is what `hamming` says, and 24 bytes. Contents are known here by 64 bits of their hash:
+in a billion rows, the chance that any two are confused is 3 %.
 """
 
 import hashlib
@@ -18,7 +19,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.captions import normalised
+from winnow.curation.hamming import HammingIndex, choose_apart
 from winnow.curation.ledger_files import PLACE
+
+
+class Kept(NamedTuple):
+    """Of each row, the survivor that is kept for all like it: the row itself, maybe."""
+
+    places: np.ndarray
+    """int64: its PLACE; -1 where there is none."""
+    uids: pa.Array
+    """string: its uid; null where there is none."""
+
+
+class KeptNear(NamedTuple):
+    """Of each row, the nearest survivor that is kept."""
+
+    places: np.ndarray
+    uids: pa.Array
+    """As in Kept."""
+    distances: np.ndarray
+    """int64: in how many bits the two perceptual hashes differ; -1 where there is none."""
 
 
 class Corpus:
@@ -26,6 +47,11 @@ class Corpus:
 
     def __init__(self, survivors: Callable[[], Iterable[pa.RecordBatch]]) -> None:
         self._survivors = survivors
+        self._apart: dict[int, _Apart] = {}
+
+    def survivors(self) -> Iterable[pa.RecordBatch]:
+        """All survivors, in ledger order; every call goes through the ledger again."""
+        return self._survivors()
 
     def pictures_with_caption(self, rows: pa.RecordBatch) -> np.ndarray:
         """int64: how many distinct pictures carry the row's caption; 0 where no survivor does.
@@ -41,6 +67,22 @@ class Corpus:
     def first_with_pair(self, rows: pa.RecordBatch) -> np.ndarray:
         """int64: the PLACE of the first survivor with the row's picture and normalised caption."""
         return self._first_with_pair.find(_pair_hashes(rows), absent=-1)
+
+    def first_with_caption(self, rows: pa.RecordBatch) -> Kept:
+        """The first survivor with the row's normalised caption."""
+        table, places, uids = self._first_with_caption
+        index = table.find(_caption_hashes(rows), absent=-1)
+        return _take(places, uids, index)
+
+    def kept_near(self, rows: pa.RecordBatch, *, radius: int) -> KeptNear:
+        """The nearest of the survivors that are kept, within `radius` bits of the row's picture.
+
+        In ledger order, a survivor is kept unless one that is kept before is that near. Pictures
+        without a perceptual hash are near nothing.
+        """
+        if radius not in self._apart:
+            self._apart[radius] = self._choose_apart(radius)
+        return self._apart[radius].find(rows)
 
     @cached_property
     def _pictures_per_caption(self) -> "_Table":
@@ -61,6 +103,33 @@ class Corpus:
     def _first_with_pair(self) -> "_Table":
         return self._first_by(_pair_hashes)
 
+    @cached_property
+    def _first_with_caption(self) -> tuple["_Table", np.ndarray, pa.Array]:
+        """From a caption to an index into places and uids."""
+        found = [
+            (_caption_hashes(rows), rows[PLACE].to_numpy(), _as_bytes(rows["uid"]))
+            for rows in self._survivors()
+        ]
+        hashes, first = np.unique(_concatenate([h for h, _, _ in found]), return_index=True)
+        uids = pa.chunked_array([uid for _, _, uid in found], type=_UID).take(pa.array(first))
+        places = _concatenate([place for _, place, _ in found])[first]
+        return _Table(hashes, np.arange(len(first))), places, uids.combine_chunks()
+
+    def _choose_apart(self, radius: int) -> "_Apart":
+        hashes, places, uids = [], [], []
+        for rows in self._survivors():
+            rows = rows.filter(pc.is_valid(rows["picture_hash"]))
+            hashes.append(rows["picture_hash"].to_numpy())
+            places.append(rows[PLACE].to_numpy())
+            uids.append(_as_bytes(rows["uid"]))
+        together = _concatenate(hashes)
+        kept = choose_apart(together, radius=radius)
+        return _Apart(
+            near=HammingIndex(together[kept], radius=radius),
+            places=_concatenate(places)[kept],
+            uids=pa.chunked_array(uids, type=_UID).filter(pa.array(kept)).combine_chunks(),
+        )
+
     def _first_by(self, content: Callable[[pa.RecordBatch], np.ndarray]) -> "_Table":
         found = [(content(rows), rows[PLACE].to_numpy()) for rows in self._survivors()]
         # return_index names the first occurrence, and survivors come in ledger order.
@@ -80,6 +149,40 @@ class _Table(NamedTuple):
             return np.full(len(hashes), absent, dtype=np.int64)
         index = np.searchsorted(self.hashes, hashes).clip(max=len(self.hashes) - 1)
         return np.where(self.hashes[index] == hashes, self.values[index], absent).astype(np.int64)
+
+
+_UID = pa.binary(16)
+
+
+class _Apart(NamedTuple):
+    """The survivors that are kept, no two of them near each other, in ledger order."""
+
+    near: HammingIndex
+    places: np.ndarray
+    uids: pa.Array
+    """_UID"""
+
+    def find(self, rows: pa.RecordBatch) -> KeptNear:
+        """The nearest one to each row."""
+        has_hash = rows["picture_hash"].is_valid().to_numpy(zero_copy_only=False)
+        asked = rows["picture_hash"].drop_null().to_numpy()
+        index, distances = np.full((2, rows.num_rows), -1, dtype=np.int64)
+        index[has_hash], distances[has_hash] = self.near.nearest(asked)
+        return KeptNear(*_take(self.places, self.uids, index), distances)
+
+
+def _take(places: np.ndarray, uids: pa.Array, index: np.ndarray) -> Kept:
+    """What stands at each `index`, nothing at -1."""
+    found = uids.take(pa.array(index, mask=index < 0))
+    return Kept(np.append(places.astype(np.int64), -1)[index], _as_hex(found))
+
+
+def _as_bytes(uids: pa.Array) -> pa.Array:
+    return pa.array([bytes.fromhex(uid) for uid in uids.to_pylist()], type=_UID)
+
+
+def _as_hex(uids: pa.Array) -> pa.Array:
+    return pa.array([uid and uid.hex() for uid in uids.to_pylist()], type=pa.string())
 
 
 def _picture_hashes(rows: pa.RecordBatch) -> np.ndarray:

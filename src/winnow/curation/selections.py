@@ -18,7 +18,6 @@ from winnow.curation.rules.caption_url import CaptionUrl
 from winnow.curation.rules.complexity import Complexity
 from winnow.curation.rules.duplicates import DuplicatePair, DuplicatePicture
 from winnow.curation.rules.language import Language
-from winnow.curation.rules.near_duplicate import NearDuplicatePicture
 from winnow.curation.rules.picture_aspect import PictureAspect
 from winnow.curation.rules.picture_size import PictureSize
 from winnow.curation.rules.rule import Rule
@@ -31,7 +30,10 @@ def none() -> tuple[Rule, ...]:
 
 
 def clean() -> tuple[Rule, ...]:
-    """What is wrong in any language and needs no model: junk captions, boilerplate, copies."""
+    """What is wrong in any language and needs no model: junk captions, boilerplate, copies.
+
+    Not `near-duplicate`, which finds copies of photographs and as surely drawings of one family.
+    """
     return (
         PictureSize(),
         PictureAspect(),
@@ -44,7 +46,6 @@ def clean() -> tuple[Rule, ...]:
         CaptionRepeated(),
         DuplicatePair(),
         DuplicatePicture(),
-        NearDuplicatePicture(),
     )
 
 

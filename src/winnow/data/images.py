@@ -29,6 +29,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from winnow.data.augmentation import Augmentation, apply_color, choose_crop
+from winnow.data.perceptual import SIDE, perceptual_hash
 
 MAX_PIXELS = 1 << 26
 """Larger pictures are refused before they are decoded: 64 megapixels are 200 MB of RGB."""
@@ -63,24 +64,54 @@ class ImageError(Exception):
 
 
 class ImageFacts(NamedTuple):
-    """Size in pixels and format (jpeg, png, webp, gif, bmp, tiff, avif) of a readable picture."""
+    """What is known of a readable picture."""
 
     width: int
+    """Pixels, as `height`."""
     height: int
     format: str
+    """jpeg, png, webp, gif, bmp, tiff or avif."""
+    picture_hash: int | None
+    """See `perceptual`; None where the picture is almost one colour."""
 
 
 def probe(data: bytes) -> ImageFacts:
-    """The facts of a picture, all of whose bytes were decoded; a JPEG's at an eighth of its size.
+    """The facts of a picture, all of whose bytes were decoded; a JPEG's as small as the hash needs.
 
     Raises ImageError where `training_view` or `evaluation_view` would.
     """
     with _opened(data) as image:
         width, height = image.size
         kind = "jpeg" if image.format == "MPO" else str(image.format).lower()
-        image.draft("RGB", (1, 1))
-        _as_rgb(image)
-    return ImageFacts(width, height, kind)
+        image.draft("RGB", (SIDE, SIDE))
+        picture_hash = perceptual_hash(_as_rgb(image))
+    return ImageFacts(width, height, kind, picture_hash)
+
+
+class DecodedImage(NamedTuple):
+    """A whole picture, perhaps reduced, and the size in pixels that it has itself."""
+
+    pixels: np.ndarray
+    """uint8 (height, width, 3), RGB."""
+    width: int
+    height: int
+
+
+def decode_rgb(data: bytes, *, longest: int) -> DecodedImage:
+    """The whole picture, reduced if its longer side is more than `longest` pixels.
+
+    Raises ImageError.
+    """
+    with _opened(data) as image:
+        width, height = image.size
+        scale = min(1.0, longest / max(width, height))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        image.draft("RGB", size)
+        pixels = _as_rgb(image)
+        if pixels.size != size:
+            pixels = pixels.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        array = np.asarray(pixels)
+    return DecodedImage(array, width, height)
 
 
 def training_view(

@@ -22,6 +22,7 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("width", pa.int32()),  # pixels; null where the picture is unreadable
         pa.field("height", pa.int32()),
         pa.field("format", pa.string()),  # jpeg, png, webp, ...
+        pa.field("picture_hash", pa.uint64()),  # see `perceptual`; null where there is none
         pa.field("error", pa.string()),  # "code: detail"; null where the pair can be read
     ]
 )

@@ -19,6 +19,7 @@ class CaptionRepeated(Rule):
     """
 
     codes: ClassVar[tuple[str, ...]] = ("caption-repeated",)
+    asks_corpus: ClassVar[bool] = True
 
     max_pictures: int = 10
     """ALIGN's threshold (arXiv 2102.05918, section 3). Raise it for data labelled by class name."""

@@ -8,16 +8,18 @@ import pyarrow as pa
 
 from winnow.curation.corpus import Corpus
 from winnow.curation.ledger_files import PLACE, describe_place
+from winnow.curation.rules.rule import Rule
 
 
 @dataclass(frozen=True, kw_only=True)
-class DuplicatePair:
+class DuplicatePair(Rule):
     """Drops all copies of a pair but the first, in ledger order, that no earlier rule drops.
 
     Captions are compared normalised. The reason names the copy that is kept.
     """
 
     codes: ClassVar[tuple[str, ...]] = ("duplicate-pair",)
+    asks_corpus: ClassVar[bool] = True
 
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """See Rule."""
@@ -25,7 +27,7 @@ class DuplicatePair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DuplicatePicture:
+class DuplicatePicture(Rule):
     """Drops all copies of a picture but the first, in ledger order, that no earlier rule drops.
 
     Whatever the captions: behind DuplicatePair it takes the copies with another caption. Leave it
@@ -33,6 +35,7 @@ class DuplicatePicture:
     """
 
     codes: ClassVar[tuple[str, ...]] = ("duplicate-picture",)
+    asks_corpus: ClassVar[bool] = True
 
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """See Rule."""
