@@ -1,0 +1,1 @@
+"""From a caption to its graph of objects, attributes, actions and relations."""
