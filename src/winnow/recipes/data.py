@@ -60,7 +60,7 @@ class Annotators:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curate:
+class Curate(Annotators):
     """Annotate shards and select the pairs worth keeping, with a reason for every drop."""
 
     shards: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -79,7 +79,6 @@ class Curate:
     nearly, are dropped first (the rule `contaminated`)."""
     name: str | None = None
     """What the selection is called; default: what the rules are called."""
-    annotators: tyro.conf.OmitArgPrefixes[Annotators] = field(default_factory=Annotators)
     audit_all: bool = False
     """Look at every pair with every annotator that a rule needs, also at pairs dropped already."""
     max_errors: float = MAX_ERRORS
@@ -144,7 +143,7 @@ def run_curate(options: Curate, *, say: Callable[[str], None]) -> Curated | None
             source,
             out,
             workers=_or_all_cores(options.workers),
-            stages=stages_for(rules, options.annotators, audit_all=options.audit_all),
+            stages=stages_for(rules, options, audit_all=options.audit_all),
             engine=ENGINES[options.engine],
             part=WHOLE if options.slice is None else parse_slice(options.slice),
             max_errors=options.max_errors,
