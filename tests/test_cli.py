@@ -32,7 +32,18 @@ def test_curating_does_not_load_torch():
 
 def test_an_unknown_verb_names_the_known_ones(capsys):
     assert cli.run(["trian"]) == 2
-    assert "demo, curate, sweep, explain, materialise, train, evaluate, report" in capsys.readouterr().err
+    verbs = "demo, curate, sweep, explain, materialise, train, evaluate, report"
+    assert verbs in capsys.readouterr().err
+
+
+def test_a_selection_alone_has_a_page_and_nothing_has_none(shards, tmp_path, capsys):
+    curated, page = tmp_path / "curated", tmp_path / "page.html"
+    assert cli.run(["curate", str(shards), "--out", str(curated), "--workers", "1"]) == 0
+    selection = ["--selection", str(curated / "selections" / "clean")]
+    assert cli.run(["report", *selection, "--out", str(page)]) == 0
+    assert "caption-repeated" in page.read_text()
+    assert cli.run(["report"]) == 2
+    assert "there is nothing to report" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from curation_samples import ledger_rows
 from winnow.curation.corpus import Corpus
 from winnow.curation.ledger_files import PLACE
 from winnow.curation.rules.caption_duplicate import CaptionDuplicate
-from winnow.curation.rules.near_duplicate import NearDuplicatePicture
+from winnow.curation.rules.near_duplicate import NearDuplicate
 from winnow.types import InputError
 
 OF = re.compile(r"near-duplicate: of row (\d+) of (\d{5}), uid (\w{32}), (\d+) of 64 bits differ")
@@ -25,7 +25,7 @@ def rows_with(hashes: list[int | None], *, number: int = 0, captions=None) -> pa
 def judged(*batches: pa.RecordBatch, radius: int) -> dict[int, str | None]:
     """The verdicts by PLACE; the batches are the whole corpus."""
     corpus = Corpus(lambda: batches)
-    rule = NearDuplicatePicture(radius=radius)
+    rule = NearDuplicate(radius=radius)
     return {
         place: reason
         for rows in batches
@@ -102,23 +102,23 @@ def test_verdicts_do_not_depend_on_how_rows_are_batched():
 
 def test_rows_outside_the_corpus_are_compared_with_what_is_kept_in_it():
     inside, outside = rows_with([0b0, 0b1]), rows_with([0b10, 1 << 40 | 0b11111], number=1)
-    reasons = NearDuplicatePicture(radius=1).verdicts(outside, Corpus(lambda: [inside]))
+    reasons = NearDuplicate(radius=1).verdicts(outside, Corpus(lambda: [inside]))
     assert reasons[0].as_py().startswith("near-duplicate: of row 0 of 00000")
     assert reasons[1].as_py() is None
-    assert NearDuplicatePicture().verdicts(outside, Corpus(list)).to_pylist() == [None, None]
+    assert NearDuplicate().verdicts(outside, Corpus(list)).to_pylist() == [None, None]
 
 
 def test_the_measure_is_the_distance_to_another_picture_that_is_kept():
     rows = rows_with([0b0, 0b11, None, 0xFF << 50, 0b0])
-    (measure,) = NearDuplicatePicture(radius=2).measures(rows, Corpus(lambda: [rows]))
+    (measure,) = NearDuplicate(radius=2).measures(rows, Corpus(lambda: [rows]))
     assert measure.values.to_pylist() == [None, 2, None, None, 0]
     assert measure.least == 3
 
 
 @pytest.mark.parametrize("radius", [-1, 11])
 def test_a_radius_out_of_range_is_refused(radius):
-    with pytest.raises(InputError, match=r"NearDuplicatePicture\(radius="):
-        NearDuplicatePicture(radius=radius)
+    with pytest.raises(InputError, match=r"NearDuplicate\(radius="):
+        NearDuplicate(radius=radius)
 
 
 def test_one_pair_per_caption_keeps_the_first_and_names_it():

@@ -79,8 +79,9 @@ def selection(tmp_path):
         "errors": 1,
         "errors_by_code": {"truncated": 1},
         "dropped": {"caption-file-name": 2, "caption-repeated": 1, "caption-url": 0},
-        "fired": {},
-        "rules": [{"name": "CaptionRepeated", "max_pictures": 10}],
+        "fired": {"caption-file-name": 2, "caption-repeated": 1, "caption-url": 0},
+        "only": {"caption-file-name": 2, "caption-repeated": 1, "caption-url": 0},
+        "rules": [{"rule": "caption-repeated", "max_pictures": 10}],
         "shards": [str(shard)],
     }
     (folder / "summary.json").write_text(json.dumps(summary))

@@ -1,3 +1,6 @@
+import base64
+import hashlib
+import json
 from html.parser import HTMLParser
 
 import pytest
@@ -7,7 +10,7 @@ from winnow.curation.truth import Share, TruthComparison
 from winnow.reports.page import write_report
 from winnow.types import InputError
 
-VOID = {"meta", "img", "br", "link"}
+VOID = {"meta", "img", "br", "link", "input"}
 SELF_CLOSED = {"rect", "line", "path"}
 
 
@@ -17,7 +20,7 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.source = path.read_text()
-        self.tags, self.words, self.open = [], [], []
+        self.tags, self.words, self.open, self.scripts = [], [], [], []
         self.feed(self.source)
         self.close()
 
@@ -33,7 +36,10 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.words.append(" ".join(data.split()))
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif not self.open or self.open[-1] != "style":
+            self.words.append(" ".join(data.split()))
 
     @property
     def text(self):
@@ -69,7 +75,7 @@ def test_the_page_is_well_formed(whole):
 
 
 def test_the_page_loads_nothing(whole):
-    assert {"script", "link", "iframe", "object", "embed", "base"}.isdisjoint(dict(whole.tags))
+    assert {"link", "iframe", "object", "embed", "base"}.isdisjoint(dict(whole.tags))
     loading = ("src", "href", "srcset", "action", "data", "poster", "xlink:href", "background")
     for _, attributes in whole.tags:
         for name in loading:
@@ -77,6 +83,17 @@ def test_the_page_loads_nothing(whole):
     for forbidden in ("http://", "https://", "url(", "@import"):
         assert forbidden not in whole.source
     policies = [a["content"] for a in whole.of("meta") if "http-equiv" in a]
+    digest = base64.b64encode(hashlib.sha256(whole.scripts[-1].encode()).digest()).decode()
+    assert policies == [
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'"
+    ]
+
+
+def test_a_page_without_pairs_runs_no_script(tmp_path, runs):
+    page = Page(write_report(tmp_path / "p.html", selection=None, runs=runs, tasks={}, title="t"))
+    assert page.scripts == []
+    policies = [a["content"] for a in page.of("meta") if "http-equiv" in a]
     assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
 
 
@@ -84,7 +101,11 @@ def test_hostile_words_are_shown_and_never_run(whole):
     # Caption, detail of a reason, class name, caption of a query, note, recipe, kind of noise.
     assert whole.text.count("<script>alert(1)</script>") >= 7
     assert "{{ 7 * 7 }}" in whole.text
-    assert not whole.of("script")
+    # The pairs to search in, which are data, and the script that searches, which has none of them.
+    assert whole.of("script") == [{"type": "application/json", "id": "pairs"}, {}]
+    assert "alert" not in whole.scripts[1]
+    assert HOSTILE in {caption for _, _, caption, _ in json.loads(whole.scripts[0])}
+    assert "innerHTML" not in whole.source
     for _, attributes in whole.tags:
         assert not [name for name in attributes if name.startswith("on")]
 
@@ -139,7 +160,7 @@ def test_missing_files_leave_their_part_out_and_say_so(tmp_path, selection, runs
         write_report(tmp_path / "p.html", selection=selection, runs=runs, tasks=tasks, title="t")
     )
     assert "a has no metrics.jsonl" in page.text
-    assert "Not all pictures are shown:" in page.text
+    assert "Not everything is shown:" in page.text
     assert "No examples of nowhere:" in page.text
     assert "kept, 33.3 %" in page.text
     assert "100.0" in page.text
@@ -185,7 +206,7 @@ def test_damaged_verdicts_leave_the_numbers_on_the_page(tmp_path, selection):
     (selection / "verdicts" / "00000.parquet").write_bytes(b"PAR1")
     out = tmp_path / "p.html"
     page = Page(write_report(out, selection=selection, runs=[], tasks={}, title="t"))
-    assert "Not all pictures are shown:" in page.text
+    assert "Not everything is shown:" in page.text
     assert "kept, 33.3 %" in page.text
 
 

@@ -18,6 +18,7 @@ from winnow.objectives import ProgressiveSelfDistillation
 from winnow.recipes.data import curate, funnel, planted_table
 from winnow.recipes.evaluate import evaluate_model
 from winnow.recipes.packaged import packaged_data
+from winnow.recipes.report import insight_of
 from winnow.recipes.training import tiny
 from winnow.reports.page import write_report
 from winnow.reports.table import headline, render
@@ -78,6 +79,7 @@ def run_demo(options: Demo, *, say: Say) -> Path:
     return write_report(
         options.out / "report.html",
         selection=kept.directory,
+        insight=insight_of(kept.directory),
         runs=folders,
         tasks=packaged.tasks,
         title="winnow demo",

@@ -10,10 +10,8 @@ from winnow.evaluation.evaluate import Evaluation, evaluate
 from winnow.evaluation.results import Result
 from winnow.models.devices import usable_device
 from winnow.models.encoder import load_encoder
-from winnow.recipes.packaged import packaged_data
+from winnow.recipes.packaged import PACKAGED, named_tasks
 from winnow.types import InputError
-
-PACKAGED = "packaged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,20 +57,6 @@ def evaluate_model(
     """Evaluate a model by name; embeddings are kept under `out` and used again."""
     encoder = load_encoder(model, device=str(usable_device(device)))
     return evaluate(encoder, tasks, out, cache=out / "embeddings", batch_size=batch_size)
-
-
-def named_tasks(tasks: tuple[str, ...]) -> dict[str, Path]:
-    """Tasks by name: the name of their folder, or of the packaged set."""
-    found: dict[str, Path] = {}
-    for task in tasks:
-        several = (
-            packaged_data().tasks if task == PACKAGED else {Path(task).resolve().name: Path(task)}
-        )
-        twice = found.keys() & several.keys()
-        if twice:
-            raise InputError(f"two tasks are called {twice.pop()!r}: rename one of their folders")
-        found |= several
-    return found
 
 
 def results_table(results: tuple[Result, ...]) -> object:

@@ -1,6 +1,9 @@
 """The packaged data as the demo uses it: which pictures, and how much noise is planted."""
 
+from pathlib import Path
+
 from winnow.data.packaged import NoiseRates, Packaged, PackagedConfig, build, default_directory
+from winnow.types import InputError
 
 CONFIG = PackagedConfig(
     side=64,
@@ -16,6 +19,24 @@ CONFIG = PackagedConfig(
 """The rates are shares of all pairs; what was planted where is in `truth.parquet`."""
 
 
+PACKAGED = "packaged"
+"""What the command line calls the packaged tasks."""
+
+
 def packaged_data() -> Packaged:
     """The packaged data in the user's cache, built where it is not there yet."""
     return build(default_directory(CONFIG), config=CONFIG)
+
+
+def named_tasks(tasks: tuple[str, ...]) -> dict[str, Path]:
+    """Tasks by name: the name of their folder, or of the packaged set."""
+    found: dict[str, Path] = {}
+    for task in tasks:
+        several = (
+            packaged_data().tasks if task == PACKAGED else {Path(task).resolve().name: Path(task)}
+        )
+        twice = found.keys() & several.keys()
+        if twice:
+            raise InputError(f"two tasks are called {twice.pop()!r}: rename one of their folders")
+        found |= several
+    return found

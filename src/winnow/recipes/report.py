@@ -5,16 +5,21 @@ from pathlib import Path
 
 import tyro
 
-from winnow.recipes.evaluate import PACKAGED, named_tasks
+from winnow.curation.insight import Insight
+from winnow.curation.summary import Summary
+from winnow.data.folder import Folder
+from winnow.recipes.packaged import PACKAGED, named_tasks
 from winnow.reports.page import write_report
+from winnow.types import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """One self-contained html page of a curation and its runs."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders of runs; the first is what the others are compared with."""
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Folders of runs; the first is what the others are compared with. With --selection alone the
+    page is about the curation."""
     selection: Path | None = None
     """A selection's folder, for the curation funnel with its pictures."""
     tasks: tuple[str, ...] = (PACKAGED,)
@@ -26,11 +31,22 @@ class Report:
 
 
 def run_report(options: Report) -> Path:
-    """Write the page; its path."""
+    """Write the page; its path. Raises InputError where there is nothing to report."""
+    if not options.runs and options.selection is None:
+        raise InputError("there is nothing to report: name runs, or a --selection, or both")
     return write_report(
         options.out,
         selection=options.selection,
+        insight=None if options.selection is None else insight_of(options.selection),
         runs=options.runs,
-        tasks=named_tasks(options.tasks),
+        tasks=named_tasks(options.tasks) if options.runs else {},
         title=options.title,
     )
+
+
+def insight_of(selection: Path) -> Insight:
+    """What lets a page show the numbers behind the rules of the selection in a folder.
+
+    Raises InputError where there is none.
+    """
+    return Insight(Folder.at(selection.absolute().parent.parent), Summary.read(selection))

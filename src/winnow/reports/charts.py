@@ -89,6 +89,41 @@ def bar_chart(groups: Sequence[BarGroup]) -> Markup:
     )
 
 
+def histogram(
+    counts: Sequence[int],
+    edges: Sequence[float],
+    *,
+    low: float | None,
+    high: float | None,
+    x_ticks: Sequence[float],
+    x_label: str,
+    height: int = 170,
+) -> Markup:
+    """Bars of `counts` between `edges`; those not between `low` and `high` are coloured as dropped.
+
+    A limit inside is a dashed line; one outside is told at the end where it is.
+    """
+    y_ticks = _ticks(0.0, max(counts))
+    plot = _Plot(edges[0], edges[-1], 0.0, y_ticks[-1], height)
+    bars = []
+    for count, start, stop in zip(counts, edges, edges[1:], strict=False):
+        middle = (start + stop) / 2
+        is_out = (low is not None and middle < low) or (high is not None and middle > high)
+        box = plot.box(start, stop, count)
+        bars.append(f'<rect class="{"dropped" if is_out else "kept"}" {box}/>')
+    limits = [plot.limit(limit) for limit in (low, high) if limit is not None]
+    return Markup(  # noqa: S704 - numbers, and text that is escaped
+        f'<svg class="chart histogram" role="img" width="100%" height="{height}">'
+        f"<title>{escape(x_label)}</title>"
+        f"{plot.axes(x_ticks, y_ticks, x_label)}{''.join(bars)}{''.join(limits)}</svg>"
+    )
+
+
+def ticks_within(low: float, high: float) -> list[float]:
+    """About four round numbers from `low` to `high`."""
+    return [tick for tick in _ticks(low, high) if low <= tick <= high]
+
+
 class _Plot(NamedTuple):
     """Where values are: percent across, pixels down."""
 
@@ -128,6 +163,29 @@ class _Plot(NamedTuple):
             f"{escape(x_label)}</text>"
         )
         return "".join(parts)
+
+    def box(self, start: float, stop: float, height: float) -> str:
+        """Place and size of a bar from 0 up, as attributes; a hair narrower than its bin."""
+        x, right = (_LEFT + _WIDTH * self._x(end) for end in (start, stop))
+        y = self.inner * self._y(height)
+        return (
+            f'x="{x:.2f}%" y="{_TOP + y:.1f}" width="{max(right - x - 0.12, 0.1):.2f}%" '
+            f'height="{self.inner - y:.1f}"'
+        )
+
+    def limit(self, value: float) -> str:
+        """A dashed line at `value`, or a word on the side where it lies beyond the plot."""
+        if not self.x_low <= value <= self.x_high:
+            is_left = value < self.x_low
+            at, anchor = (_LEFT, "start") if is_left else (_LEFT + _WIDTH, "end")
+            words = "← threshold" if is_left else "threshold →"
+            place = f'x="{at}%" y="{_TOP + 12}" text-anchor="{anchor}"'
+            return f'<text class="tick" {place}>{words}</text>'
+        x = _LEFT + _WIDTH * self._x(value)
+        return (
+            f'<line class="limit" x1="{x:.2f}%" x2="{x:.2f}%" y1="{_TOP - 4}" '
+            f'y2="{_TOP + self.inner}"/>'
+        )
 
     def _x(self, x: float) -> float:
         return (x - self.x_low) / (self.x_high - self.x_low)

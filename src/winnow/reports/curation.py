@@ -1,31 +1,26 @@
-"""What became of every pair: the waterfall from seen to kept, and pictures for every reason.
+"""What became of every pair: counts from seen to kept, and a sample of pairs to look at.
 
-Reasons and errors are "code: detail"; counts go by code.
+Reasons and errors are "code: detail"; counts go by code. The counts are of all pairs; what is
+measured, pictured and listed is of a sample (`curation_sample`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from winnow.config import read_json
-from winnow.data.ledger import Address
-from winnow.data.selection import Selection
-from winnow.reports.pictures import order, shorten, thumbnails
+from winnow.reports.curation_concepts import ConceptShift, read_concepts
+from winnow.reports.curation_gallery import Example, listed, read_gallery
+from winnow.reports.curation_histograms import Histogram, histograms
+from winnow.reports.curation_sample import KEPT, UNREADABLE, Row, Sample, read_sample
+from winnow.reports.insight import Insight
 from winnow.types import InputError
 
-SHOWN_PER_REASON = 6
-MAX_SHARDS = 32
-"""Pictures are chosen from at most so many shards, evenly spaced, so that a report over a billion
-pairs reads no more than one over a million."""
-
-KEPT = "kept"
-
-_SUMMARY_FIELDS = {"selection", "seen", "kept", "errors", "dropped", "rules", "shards"}
-_UNREADABLE = (InputError, OSError, pa.ArrowException)
+_SUMMARY_FIELDS = {
+    *("selection", "seen", "kept", "errors", "dropped", "fired", "only", "rules", "shards"),
+}
+_RECORD_FIELDS = {"rows", "computed", "errors"}
 
 
 class Share(Protocol):
@@ -70,15 +65,36 @@ class Step:
     share: float
 
 
-class Example(NamedTuple):
-    """One pair, to look at."""
+class Effect(NamedTuple):
+    """What one code accounts for, in pairs."""
 
-    picture: str | None
-    """A data URI; None where it cannot be read."""
-    caption: str
-    detail: str
-    """What the reason says of this pair beyond its code."""
-    key: str
+    code: str
+    first: int
+    """Dropped with it as the first reason."""
+    alone: int
+    """Dropped if its rule were the only one, as far as it saw them."""
+    only: int
+    """Kept if its rule were left out, as far as is known."""
+
+
+class Coverage(NamedTuple):
+    """What an annotator looked at."""
+
+    annotator: str
+    rows: int
+    computed: int
+    errors: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What the rules measure of the sample."""
+
+    histograms: list[Histogram] = field(default_factory=list)
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
+    """Rules without a number, and why."""
+    near_matches: tuple[int, int] | None = None
+    """Pairs whose picture almost spells out the caption, of so many; None where unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,37 +104,47 @@ class Curation:
     name: str
     summary: dict[str, Any]
     steps: list[Step]
+    effects: list[Effect]
+    sample: Sample
     examples: dict[str, list[Example]]
     """By code of the first reason in the order of the rules, then of errors, and "kept"."""
+    listed: list[list[Any]]
+    """Pairs to search in."""
+    measured: Measured
+    concepts: ConceptShift | None
+    coverage: list[Coverage]
     error_counts: dict[str, int]
-    shards_shown: int
-    """How many shards the examples are from."""
     problem: str | None
-    """Why examples or their pictures are missing, where some are."""
+    """Why some of it is missing."""
 
 
-def read_curation(selection: Path) -> Curation:
-    """The selection in `selection`. Raises InputError where there is none, or a damaged one."""
+def read_curation(selection: Path, insight: Insight | None = None) -> Curation:
+    """The selection in `selection`; without `insight`, nothing is measured and nothing marked.
+
+    Raises InputError where there is none, or a damaged one.
+    """
+    selection = selection.absolute()  # what is beside it is found by its parents
     summary = _read_summary(selection)
-    rows: list[_Row] = []
-    numbers, problems = _spread(len(summary["shards"])), list[str]()
-    for number in numbers:
-        try:
-            rows += _candidates(selection, number)
-        except _UNREADABLE as error:
-            problems.append(str(error))
-    chosen = _chosen(rows)
-    pictures, more_problems = _pictures(selection, chosen, summary["shards"])
-    problems += more_problems
-    examples = _examples(chosen, pictures)
-    in_order = [*summary["dropped"], *sorted(examples.keys() - summary["dropped"].keys())]
+    curated, shards = selection.parent.parent, summary["shards"]
+    codes = sum(count > 0 for count in summary["dropped"].values())
+    sample = read_sample(selection, len(shards), codes=codes + 2)
+    in_order = _in_order(summary, sample)
+    examples, problems = read_gallery(selection, in_order, shards, insight)
+    measured, more = _measured(sample, insight)
+    concepts, even_more = _concepts(curated, sample)
+    problems = [*sample.problems, *problems, *more, *even_more]
     return Curation(
         name=summary["selection"],
         summary=summary,
         steps=_steps(summary),
-        examples={code: examples[code] for code in in_order if code in examples},
+        effects=_effects(summary),
+        sample=sample,
+        examples=examples,
+        listed=listed(in_order),
+        measured=measured,
+        concepts=concepts,
+        coverage=_coverages(curated / "annotations"),
         error_counts=summary.get("errors_by_code", {}),
-        shards_shown=len(numbers),
         problem="; ".join(dict.fromkeys(problems)) or None,
     )
 
@@ -136,18 +162,59 @@ def _read_summary(selection: Path) -> dict[str, Any]:
     return summary
 
 
-class _Row(NamedTuple):
-    code: str
-    detail: str
-    error: bool
-    shard: int
-    address: Address
-    caption: str
-    uid: str
+def _in_order(summary: Mapping[str, Any], sample: Sample) -> dict[str, list[Row]]:
+    """The sample's rows, dropped ones in the order of the rules, then kept ones and errors."""
+    dropped = [code for code in summary["dropped"] if code in sample.rows]
+    others = sorted(sample.rows.keys() - set(dropped) - {KEPT})
+    kept = [KEPT] if KEPT in sample.rows else []
+    return {code: sample.rows[code] for code in [*dropped, *kept, *others]}
 
 
-_Pictures = dict[tuple[int, Address], str | None]
-"""Data URIs by number of the shard and address in it."""
+def _measured(sample: Sample, insight: Insight | None) -> tuple[Measured, list[str]]:
+    if insight is None or not len(sample.measured):
+        return Measured(), []
+    try:
+        survey = insight.survey(sample.measured.tolist())
+    except UNREADABLE as error:
+        return Measured(), [f"the rules' numbers are not shown, {error}"]
+    measured = Measured(
+        histograms=histograms(survey.measures),
+        unmeasured=survey.unmeasured,
+        near_matches=survey.near_matches,
+    )
+    return measured, []
+
+
+def _concepts(curated: Path, sample: Sample) -> tuple[ConceptShift | None, list[str]]:
+    try:
+        return read_concepts(curated, sample), []
+    except UNREADABLE as error:
+        return None, [f"concepts are not counted, {error}"]
+
+
+def _coverages(folder: Path) -> list[Coverage]:
+    found = [_coverage(one) for one in sorted(folder.glob("*/"))]
+    return [one for one in found if one.rows]
+
+
+def _coverage(folder: Path) -> Coverage:
+    """Of one annotator's folder, what the records of its shards say."""
+    records = [read_json(path) for path in sorted(folder.glob("*.json"))]
+    sound = [one for one in records if isinstance(one, dict) and one.keys() >= _RECORD_FIELDS]
+    return Coverage(
+        annotator=folder.name,
+        rows=sum(record["rows"] for record in sound),
+        computed=sum(record["computed"] for record in sound),
+        errors=sum(sum(record["errors"].values()) for record in sound),
+    )
+
+
+def _effects(summary: Mapping[str, Any]) -> list[Effect]:
+    effects = [
+        Effect(code, first, summary["fired"].get(code, 0), summary["only"].get(code, 0))
+        for code, first in summary["dropped"].items()
+    ]
+    return [effect for effect in effects if effect.alone]
 
 
 def _steps(summary: Mapping[str, Any]) -> list[Step]:
@@ -165,84 +232,3 @@ def _steps(summary: Mapping[str, Any]) -> list[Step]:
 def _step(label: str, count: int, kind: str, *, seen: int, start: int = 0) -> Step:
     whole = max(seen, 1)
     return Step(label=label, count=count, kind=kind, start=start / whole, share=count / whole)
-
-
-def _spread(count: int) -> list[int]:
-    """At most MAX_SHARDS of the numbers below `count`, evenly spaced."""
-    shown = min(count, MAX_SHARDS)
-    return [index * count // shown for index in range(shown)]
-
-
-def _candidates(selection: Path, number: int) -> Iterator[_Row]:
-    """Of one shard, the first few pairs of every code in the order of their uid's hash."""
-    file = f"{number:05d}.parquet"
-    verdicts = pq.read_table(selection / "verdicts" / file)
-    ledger = pq.read_table(selection.parent.parent / "ledger" / file)
-    if verdicts["uid"] != ledger["uid"]:
-        raise InputError(
-            f"{selection / 'verdicts' / file} is not about the rows of the ledger: "
-            "select again with `winnow curate`"
-        )
-    by_code: dict[str, list[int]] = {}
-    reasons = zip(verdicts["reason"].to_pylist(), verdicts["error"].to_pylist(), strict=True)
-    for index, (reason, error) in enumerate(reasons):
-        by_code.setdefault(_split(reason or error or KEPT)[0], []).append(index)
-    uids = verdicts["uid"].to_pylist()
-    for indices in by_code.values():
-        for index in sorted(indices, key=lambda i: order(uids[i]))[:SHOWN_PER_REASON]:
-            yield _row(verdicts.slice(index, 1), ledger.slice(index, 1), number)
-
-
-def _row(verdict: pa.Table, entry: pa.Table, shard: int) -> _Row:
-    judged, facts = verdict.to_pylist()[0], entry.to_pylist()[0]
-    code, detail = _split(judged["reason"] or judged["error"] or KEPT)
-    return _Row(
-        code=code,
-        detail=detail,
-        error=judged["error"] is not None,
-        shard=shard,
-        address=Address(facts["key"], facts["offset"], facts["size"]),
-        caption=shorten(facts["caption"] or ""),
-        uid=judged["uid"],
-    )
-
-
-def _split(reason: str) -> tuple[str, str]:
-    code, _, detail = reason.partition(":")
-    return code, detail.strip()
-
-
-def _chosen(rows: Sequence[_Row]) -> list[_Row]:
-    by_code: dict[str, list[_Row]] = {}
-    for row in sorted(rows, key=lambda row: order(row.uid)):
-        by_code.setdefault(row.code, []).append(row)
-    return [row for few in by_code.values() for row in few[:SHOWN_PER_REASON]]
-
-
-def _pictures(
-    selection: Path, rows: Sequence[_Row], shards: Sequence[str]
-) -> tuple[_Pictures, list[str]]:
-    """The pictures of `rows`, and why those of some shards are missing."""
-    try:
-        columns = Selection.open(selection).columns
-    except InputError as error:
-        return {}, [str(error)]
-    pictures, problems = _Pictures(), []
-    for shard in sorted({row.shard for row in rows}):
-        wanted = {row.address for row in rows if row.shard == shard and not row.error}
-        try:
-            found = thumbnails(shards[shard], wanted, columns=columns)
-        except _UNREADABLE as error:
-            problems.append(str(error))
-        else:
-            pictures |= {(shard, address): picture for address, picture in found.items()}
-    return pictures, problems
-
-
-def _examples(rows: Sequence[_Row], pictures: _Pictures) -> dict[str, list[Example]]:
-    examples: dict[str, list[Example]] = {}
-    for row in rows:
-        picture = pictures.get((row.shard, row.address))
-        example = Example(picture, row.caption, row.detail, row.address.key)
-        examples.setdefault(row.code, []).append(example)
-    return examples

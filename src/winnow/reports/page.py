@@ -1,11 +1,14 @@
 """The report: one html file that shows what was dropped, trained and measured.
 
-It loads nothing: pictures are data URIs, charts are SVG, the style is inside, there is no script,
-and a content security policy forbids the browser to fetch anything. Captions are hostile: the
-template engine escapes every value. A part whose files are missing is left out with a line that
-says why.
+It loads nothing: pictures are data URIs, charts are SVG, the style is inside, and a content
+security policy forbids the browser to fetch anything and to run any script but the one that
+searches in the pairs, known by its hash. Captions are hostile: the template engine escapes every
+value, and the script only ever puts them in as text. A part whose files are missing is left out
+with a line that says why.
 """
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from winnow.reports.charts import NUM_COLOURS, Bar, BarGroup, bar_chart
 from winnow.reports.curation import Curation, Truth, read_curation
 from winnow.reports.examples import TaskExamples, read_examples
+from winnow.reports.insight import Insight
 from winnow.reports.runs import Run, read_runs
 from winnow.reports.table import HeadlineRow, format_p, format_points, headline_of
 from winnow.reports.training import curve, recipe_differences, run_facts
@@ -32,34 +36,36 @@ def write_report(
     title: str,
     notes: Sequence[str] = (),
     truth: Truth | None = None,
+    insight: Insight | None = None,
 ) -> Path:
     """Write the page to `out` and return it.
 
     `tasks` (name -> folder) are where pictures for the examples come from; `notes` stand at the
-    top; `truth` is what is known of planted noise. Raises InputError for a run or a selection
-    that is not there, or whose files are damaged.
+    top; `truth` is what is known of planted noise; `insight` puts the selection's rules to a sample
+    of its pairs again. Raises InputError for a run or a selection that is not there, or whose files
+    are damaged.
     """
     read = read_runs(runs)
-    curation, curation_problem = _curation(selection)
+    curation, curation_problem = _curation(selection, insight)
     examples, example_problems = _examples(read, tasks)
-    page = (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            title=title,
-            notes=notes,
-            runs=read,
-            rows=headline_of(read),
-            top1_chart=_top1_chart(headline_of(read)),
-            curation=curation,
-            curation_problem=curation_problem,
-            truth=truth,
-            training=_training(read),
-            examples=examples,
-            example_problems=example_problems,
-            differences=recipe_differences([run for run in read if run.recipe]),
-            provenance=_provenance(read),
-        )
+    environment = _environment()
+    script = _script(environment) if curation else None
+    page = environment.get_template("page.html.j2").render(
+        title=title,
+        script=script,
+        policy=_policy(script),
+        notes=notes,
+        runs=read,
+        rows=headline_of(read),
+        top1_chart=_top1_chart(headline_of(read)),
+        curation=curation,
+        curation_problem=curation_problem,
+        truth=truth,
+        training=_training(read),
+        examples=examples,
+        example_problems=example_problems,
+        differences=recipe_differences([run for run in read if run.recipe]),
+        provenance=_provenance(read),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
@@ -90,15 +96,32 @@ def _environment() -> "Environment":
     environment.filters["percent"] = lambda share, digits=1: f"{100 * share:.{digits}f}"
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["points"] = format_points
+    environment.filters["change"] = lambda share: f"{100 * share:+.2f}".replace("-", "−")
     environment.filters["p_value"] = format_p
     environment.globals["num_colours"] = NUM_COLOURS
+    # Captions of any script stay as they are, at a third to half of the size.
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment
 
 
-def _curation(selection: Path | None) -> tuple[Curation | None, str]:
+def _script(environment: "Environment") -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, "search.js")[0]
+
+
+def _policy(script: str | None) -> str:
+    """The content security policy of a page with this script alone, or none."""
+    rules = ["default-src 'none'", "img-src data:", "style-src 'unsafe-inline'"]
+    if script is not None:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        rules.append(f"script-src 'sha256-{digest}'")
+    return "; ".join(rules)
+
+
+def _curation(selection: Path | None, insight: Insight | None) -> tuple[Curation | None, str]:
     if selection is None:
         return None, "No selection was given, so nothing is known of what was dropped."
-    return read_curation(selection), ""
+    return read_curation(selection, insight), ""
 
 
 def _examples(

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from winnow.curation.captions import normalised, num_words
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Rule, reason_where
+from winnow.curation.rules.rule import Measure, Rule, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,4 +37,12 @@ class CaptionLength(Rule):
         return pc.coalesce(
             reason_where(pc.or_(too_few, too_short), "caption-too-short"),
             reason_where(pc.greater(words, self.max_words), "caption-too-long"),
+        )
+
+    def measures(self, rows: pa.RecordBatch, corpus: Corpus) -> tuple[Measure, ...]:
+        """See Rule."""
+        captions = normalised(rows["caption"])
+        return (
+            Measure("words", num_words(captions), least=self.min_words, most=self.max_words),
+            Measure("characters", pc.utf8_length(captions), least=self.min_characters),
         )

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from winnow.curation.captions import normalised
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Rule, reason_where
+from winnow.curation.rules.rule import Measure, Rule, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,3 +35,12 @@ class CaptionLetters(Rule):
         # A blank caption has no letter either: it must not escape as a share of 0 / 0.
         least = pc.max_element_wise(pc.multiply(pc.cast(visible, pa.float64()), self.min_share), 1)
         return reason_where(pc.less(letters, least), "caption-not-words")
+
+    def measures(self, rows: pa.RecordBatch, corpus: Corpus) -> tuple[Measure, ...]:
+        """See Rule."""
+        captions = normalised(rows["caption"])
+        letters = pc.utf8_length(pc.replace_substring_regex(captions, r"[^\p{L}\p{M}]+", ""))
+        visible = pc.subtract(pc.utf8_length(captions), pc.count_substring(captions, " "))
+        # A blank caption has none: 0 of 1.
+        share = pc.divide(pc.cast(letters, pa.float64()), pc.max_element_wise(visible, 1))
+        return (Measure("share of letters", share, least=self.min_share),)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Rule, reason_where
+from winnow.curation.rules.rule import Measure, Rule, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,3 +30,8 @@ class CaptionRepeated(Rule):
         counts = pc.cast(pa.array(pictures), pa.string())
         reasons = pc.binary_join_element_wise("caption-repeated: over", counts, "pictures", " ")
         return reason_where(np.greater(pictures, self.max_pictures), reasons)
+
+    def measures(self, rows: pa.RecordBatch, corpus: Corpus) -> tuple[Measure, ...]:
+        """See Rule."""
+        pictures = pa.array(corpus.pictures_with_caption(rows))
+        return (Measure("pictures with the caption", pictures, most=self.max_pictures),)

@@ -16,7 +16,7 @@ from winnow.curation.rules.duplicates import DuplicatePair, DuplicatePicture
 from winnow.curation.rules.exclude import Exclude
 from winnow.curation.rules.in_subset import InSubset
 from winnow.curation.rules.language import Language
-from winnow.curation.rules.near_duplicate import NearDuplicatePicture
+from winnow.curation.rules.near_duplicate import NearDuplicate
 from winnow.curation.rules.picture_aspect import PictureAspect
 from winnow.curation.rules.picture_size import PictureSize
 from winnow.curation.rules.rule import Rule
@@ -36,7 +36,7 @@ RULES: tuple[type[Rule], ...] = (
     CaptionRepeated,
     DuplicatePair,
     DuplicatePicture,
-    NearDuplicatePicture,
+    NearDuplicate,
     CaptionDuplicate,
     Contaminated,
     Exclude,

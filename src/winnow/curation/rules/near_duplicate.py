@@ -12,7 +12,7 @@ from winnow.curation.rules.rule import Measure, Rule
 
 
 @dataclass(frozen=True, kw_only=True)
-class NearDuplicatePicture(Rule):
+class NearDuplicate(Rule):
     """Drops pictures whose perceptual hash is near that of one that is kept, in ledger order.
 
     Near is not transitive. A picture is compared with those before it that are kept, never with
@@ -28,7 +28,7 @@ class NearDuplicatePicture(Rule):
     """In how many of 64 bits two hashes may differ, 0 to 10."""
 
     def __post_init__(self) -> None:
-        check_radius(self.radius, of="NearDuplicatePicture")
+        check_radius(self.radius, of="NearDuplicate")
 
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """See Rule."""

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Rule, reason_where
+from winnow.curation.rules.rule import Measure, Rule, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,3 +25,11 @@ class PictureAspect(Rule):
         shorter = pc.cast(pc.min_element_wise(rows["width"], rows["height"]), pa.float64())
         too_narrow = pc.greater(longer, pc.multiply(shorter, self.max_ratio))
         return reason_where(too_narrow, "picture-too-narrow")
+
+    def measures(self, rows: pa.RecordBatch, corpus: Corpus) -> tuple[Measure, ...]:
+        """See Rule."""
+        longer = pc.cast(pc.max_element_wise(rows["width"], rows["height"]), pa.float64())
+        shorter = pc.min_element_wise(rows["width"], rows["height"])
+        return (
+            Measure("longer side / shorter side", pc.divide(longer, shorter), most=self.max_ratio),
+        )

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Rule, reason_where
+from winnow.curation.rules.rule import Measure, Rule, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,5 +25,12 @@ class PictureSize(Rule):
 
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """See Rule."""
-        side = pc.min_element_wise(rows["width"], rows["height"])
-        return reason_where(pc.less(side, self.min_side), "picture-too-small")
+        return reason_where(pc.less(_shorter_side(rows), self.min_side), "picture-too-small")
+
+    def measures(self, rows: pa.RecordBatch, corpus: Corpus) -> tuple[Measure, ...]:
+        """See Rule."""
+        return (Measure("shorter side (px)", _shorter_side(rows), least=self.min_side),)
+
+
+def _shorter_side(rows: pa.RecordBatch) -> pa.Array:
+    return pc.min_element_wise(rows["width"], rows["height"])
