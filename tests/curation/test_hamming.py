@@ -116,4 +116,4 @@ def test_nothing_and_one():
 @pytest.mark.parametrize("radius", [-1, 11, 64])
 def test_radius_out_of_range_is_refused(radius):
     with pytest.raises(InputError, match="a radius is 0 to 10 bits"):
-        check_radius(radius, of="NearDuplicatePicture")
+        check_radius(radius, of="NearDuplicate")
