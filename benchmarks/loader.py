@@ -30,6 +30,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.transform import image_transform
 from PIL import Image
 
+from winnow.curation.selections import none
 from winnow.data.augmentation import Augmentation, choose_crop
 from winnow.data.images import training_view
 from winnow.data.loader import load_batches
@@ -53,7 +54,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         shards = write_shards(Path(scratch) / "shards", arguments.pictures)
-        curated = curate(str(shards), Path(scratch) / "curated", rules="none")
+        curated = curate(str(shards), Path(scratch) / "curated", rules=none(), name="none")
         selection = Selection.open(curated.directory)
         steps = arguments.pictures // BATCH
         peers = {

@@ -1,9 +1,10 @@
 """The command line: one short function per verb, and nothing heavy until a verb asks for it."""
 
 import importlib.metadata
+import signal
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from winnow.types import InputError, Interrupted
 
@@ -12,6 +13,7 @@ Options = TypeVar("Options")
 
 def main() -> None:
     """The `winnow` command."""
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -37,6 +39,10 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on where it was", 130)
     return 0
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    raise Interrupted("stopped; the same command goes on where it was", number)
 
 
 def demo(arguments: list[str]) -> None:

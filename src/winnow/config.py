@@ -8,6 +8,7 @@ import dataclasses
 import json
 import types
 import typing
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ def to_json(config: Any) -> str:
 
 def as_dict(config: Any) -> dict[str, Any]:
     """The configuration as plain dicts, lists and scalars."""
-    return _converter(type(config)).unstructure(config)
+    return _converter(type(config)).unstructure(config)  # type: ignore[arg-type]
 
 
 def from_dict(kind: type[Config], values: Any, *, where: str) -> Config:
@@ -39,8 +40,11 @@ def from_dict(kind: type[Config], values: Any, *, where: str) -> Config:
     if not isinstance(values, dict):
         raise InputError(f"{where} does not describe a {kind.__name__}: it is no json object")
     try:
-        return _converter(kind).structure(values, kind)
+        return _converter(kind).structure(values, kind)  # type: ignore[arg-type]
     except BaseValidationError as error:
+        sentences = _input_errors(error)
+        if sentences:
+            raise InputError(f"{where}: {'; '.join(sentences)}") from error
         problems = "; ".join(transform_error(error, path=kind.__name__))
         raise InputError(f"{where} does not describe a {kind.__name__}: {problems}") from error
 
@@ -87,13 +91,31 @@ def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
+@cache
 def _converter(kind: type) -> Converter:
     converter = Converter(forbid_extra_keys=True)
     converter.register_unstructure_hook(Path, str)
     converter.register_structure_hook(Path, lambda value, _: Path(value))
+    # What cattrs would do is to turn 2.9 into 2, "nan" into a number and 1 into true.
+    for number in (int, float, bool):
+        converter.register_structure_hook(number, _as_it_is)
     for union in _dataclass_unions(kind):
         configure_tagged_union(union, converter, tag_name="kind")
     return converter
+
+
+def _as_it_is(value: Any, kind: type) -> Any:
+    """`value`, which is of `kind` already, or a whole number for a float."""
+    if type(value) is not kind and (kind, type(value)) != (float, int):
+        raise ValueError(f"{value!r} is no {kind.__name__}")
+    return kind(value)
+
+
+def _input_errors(error: BaseException) -> list[str]:
+    """What classes said themselves of their fields, in one sentence each."""
+    if isinstance(error, BaseExceptionGroup):
+        return [sentence for one in error.exceptions for sentence in _input_errors(one)]
+    return [str(error)] if isinstance(error, InputError) else []
 
 
 def _dataclass_unions(kind: type) -> list[Any]:

@@ -20,6 +20,8 @@ class CountBytes(Annotator):
     reads_pictures: ClassVar[bool] = True
 
     version: int = 1
+    skips: str = ""
+    """A letter that is not counted; a new one is a new identity."""
     fails_on: str = "nothing"
     log: Path | None = None
     """Where each caption that is looked at is noted."""
@@ -33,7 +35,7 @@ class CountBytes(Annotator):
         return pa.schema([("num_bytes", pa.int64()), ("letters", pa.list_(pa.string()))])
 
     def identity(self) -> str:
-        return f"version {self.version}"
+        return f"version {self.version}{self.skips}"
 
     def open(self) -> Annotate:
         def annotate(rows: pa.RecordBatch, pictures: Iterable[bytes]) -> pa.RecordBatch:
@@ -45,10 +47,52 @@ class CountBytes(Annotator):
                 if self.fails_on in caption:
                     found.append({"error": "counting failed: told to"})
                 else:
-                    found.append({"num_bytes": len(picture), "letters": sorted(set(caption))})
+                    found.append(
+                        {"num_bytes": len(picture), "letters": sorted(set(caption) - {self.skips})}
+                    )
             return pa.RecordBatch.from_pylist(found, schema=self.schema.append(ERROR))
 
         return annotate
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountWords(Annotator):
+    """Counts words; reads no picture."""
+
+    @property
+    def name(self) -> str:
+        return "count-words"
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([("words", pa.int64())])
+
+    def identity(self) -> str:
+        return "words"
+
+    def open(self) -> Annotate:
+        def annotate(rows: pa.RecordBatch, pictures: Iterable[bytes]) -> pa.RecordBatch:
+            assert not list(pictures)
+            found = [{"words": len(c.split())} for c in rows["caption"].to_pylist()]
+            return pa.RecordBatch.from_pylist(found, schema=self.schema.append(ERROR))
+
+        return annotate
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyWords(Rule):
+    """Drops captions with too few words, as CountWords counts them."""
+
+    codes: ClassVar[tuple[str, ...]] = ("few-words",)
+
+    least: int = 2
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("words",)
+
+    def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
+        return reason_where(pc.less(rows["words"], self.least), "few-words")
 
 
 @dataclass(frozen=True, kw_only=True)

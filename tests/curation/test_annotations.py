@@ -7,8 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from curation_samples import picture, write_shard
-from made_up import CountBytes, ManyLetters
+from made_up import CountBytes, CountWords, ManyLetters, ManyWords
 
+from winnow.curation import reading
 from winnow.curation.annotate import annotate
 from winnow.curation.engines.slices import parse_slice
 from winnow.curation.rules.caption_length import CaptionLength
@@ -195,6 +196,88 @@ def test_a_shard_without_samples_has_annotations_too(curated, shards):
     write_shard(shards / "003.tar", [])
     curated(STRICT)
     assert select(curated.out, STRICT, name="mine").seen == 21
+
+
+def test_a_gate_that_reads_what_changed_lets_other_rows_through(curated):
+    """The rows behind the second annotator are those of a fresh run, whatever was before."""
+    rules = (ManyLetters(least=10), ManyWords())
+
+    def annotate_and_select(annotator, out):
+        stages = plan_stages(rules, [annotator, CountWords()])
+        source = open_source(str(curated.out.with_name("shards")))
+        annotate(source, curated.out.with_name(out), workers=1, stages=stages)
+        return select(curated.out.with_name(out), rules, name="mine")
+
+    before = annotate_and_select(CountBytes(skips="e"), "again")
+    after = annotate_and_select(CountBytes(), "again")
+    assert before.kept < after.kept
+    assert after.kept == annotate_and_select(CountBytes(), "fresh").kept
+
+
+def test_going_between_selections_costs_nothing_the_second_time(curated):
+    curated(LOOSE)
+    curated(STRICT)
+    files = sorted((curated.out / "annotations" / "count-bytes").iterdir())
+    before = [path.stat().st_mtime_ns for path in files]
+    for rules in (LOOSE, STRICT, LOOSE):
+        assert curated(rules)[0].shards_read == 0
+    assert [path.stat().st_mtime_ns for path in files] == before
+
+
+@pytest.mark.parametrize("folder", ["ledger", "annotations/count-bytes"])
+def test_rows_that_changed_places_are_not_taken_for_each_other(curated, shards, folder):
+    pairs = [(picture(50 + n), f"a new picture of pear {n}") for n in range(4)]
+    write_shard(shards / "002.tar", pairs)  # as many rows as shard 001 has
+    curated(STRICT)
+    before = sidecars(curated.out)
+    one, other = (curated.out / folder / f"0000{n}.parquet" for n in (1, 2))
+    content = one.read_bytes(), other.read_bytes()
+    one.write_bytes(content[1])
+    other.write_bytes(content[0])
+    assert curated(STRICT)[0].shards_read == 2
+    assert sidecars(curated.out) == before
+
+
+def test_what_an_annotator_reads_may_not_change_under_it(curated, monkeypatch):
+    identities = iter(["planned", "changed"])
+    monkeypatch.setattr(CountBytes, "identity", lambda self: next(identities))
+    with pytest.raises(InputError, match="count-bytes reads has changed since this run began"):
+        curated(STRICT, annotator=CountBytes(version=77))
+
+
+def test_damage_to_what_no_rule_reads_stops_nothing(curated):
+    curated(STRICT)
+    path = curated.out / "annotations" / "count-bytes" / "00000.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    assert select(curated.out, STRICT[:1], name="other").seen == 21
+    with pytest.raises(InputError, match="'letters', which is not computed here"):
+        select(curated.out, STRICT, name="mine")
+    assert curated(STRICT)[0].shards_read == 1
+
+
+def test_a_damaged_body_is_named(curated):
+    curated(STRICT)
+    path = curated.out / "ledger" / "00000.parquet"
+    content = bytearray(path.read_bytes())
+    content[4:400] = bytes(396)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"00000\.parquet is damaged.*delete it, and curate again"):
+        select(curated.out, STRICT, name="mine")
+
+
+def test_long_captions_make_more_groups_and_the_same_rows(curated, monkeypatch):
+    curated(STRICT)
+    monkeypatch.setattr(reading, "_TEXT_PER_GROUP", 40)
+    curated(STRICT, out="split")
+    for name in ("ledger", "annotations/count-bytes"):
+        for number in range(3):
+            whole, split = (
+                pq.ParquetFile(curated.out.with_name(out) / name / f"{number:05d}.parquet")
+                for out in ("out", "split")
+            )
+            assert split.num_row_groups > whole.num_row_groups
+            assert split.read().equals(whole.read())
+    assert select(curated.out.with_name("split"), STRICT, name="mine").seen == 21
 
 
 def test_too_many_errors_stop_the_run_and_name_the_worst(curated):

@@ -176,7 +176,30 @@ def test_rule_that_fails_leaves_the_old_selection(ledger):
     with pytest.raises(RuntimeError, match="a rule that fails"):
         select(ledger, (Failing(),), name="mine")
     assert Summary.read(ledger / "selections" / "mine") == before
+    assert [path.name for path in (ledger / "selections").iterdir()] == ["mine"]
     assert select(ledger, none(), name="mine") == before
+    assert [path.name for path in (ledger / "selections").iterdir()] == ["mine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meddling(Rule):
+    """While it judges, somebody else makes a selection of the same name."""
+
+    codes: ClassVar[tuple[str, ...]] = ("meddling",)
+
+    out: Path
+
+    def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
+        select(self.out, none(), name="mine")
+        return pa.array(["meddling"] * rows.num_rows, pa.string())
+
+
+def test_of_two_selections_at_once_the_last_stays_whole(ledger):
+    summary = select(ledger, (Meddling(out=ledger),), name="mine")
+    assert (summary.kept, summary.dropped) == (0, {"meddling": 18})
+    assert Summary.read(ledger / "selections" / "mine") == summary
+    assert len(Selection.open(ledger / "selections" / "mine")) == 0
+    assert not any(read_verdicts(ledger, "mine")[key][0] for key in ("0000000", "0020000"))
     assert [path.name for path in (ledger / "selections").iterdir()] == ["mine"]
 
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from small_towers import SMALL
 
+from winnow.curation.selections import none
 from winnow.data.selection import Selection
 from winnow.objectives import InfoNCE
 from winnow.recipes.data import curate
@@ -39,7 +40,7 @@ def write_pairs(path, pairs):
 
 
 def select_everything(shards, out):
-    return Selection.open(curate(str(shards), out, rules="none", workers=1).directory)
+    return Selection.open(curate(str(shards), out, rules=none(), name="none", workers=1).directory)
 
 
 @pytest.fixture(scope="session")

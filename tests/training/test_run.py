@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from small_towers import SMALL
 
 from winnow.config import as_dict, load
+from winnow.curation.selections import none
 from winnow.data.loader import load_batches
 from winnow.data.order import Order
 from winnow.data.selection import Selection
@@ -280,7 +281,9 @@ def test_another_recipe_or_selection_is_refused_by_name(recipe, selection, shard
         train(replace(recipe, seed=6), selection, tmp_path / "run")
     with pytest.raises(InputError, match=r"objective\.kind: 'InfoNCE' -> 'HardNegativeNCE'"):
         train(replace(recipe, objective=HardNegativeNCE()), selection, tmp_path / "run")
-    other = curate(str(shards / "00000.tar"), tmp_path / "other", rules="none", workers=1)
+    other = curate(
+        str(shards / "00000.tar"), tmp_path / "other", rules=none(), name="none", workers=1
+    )
     with pytest.raises(InputError, match=r"48 pairs of .* -> 24 pairs of"):
         train(recipe, Selection.open(other.directory), tmp_path / "run")
     # How a run is carried out may change.

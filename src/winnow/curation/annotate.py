@@ -144,6 +144,7 @@ def _plan(source: Source, out: Folder, stages: tuple[Stage, ...], part: Slice) -
                 annotation=annotation,
                 columns=source.columns,
                 rows=0,
+                content="",
             ),
             stages=stages,
         )

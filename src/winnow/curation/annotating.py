@@ -4,13 +4,16 @@ Rows that were annotated before, by the same annotator with the same settings an
 annotated again: a wider gate costs only the rows that it adds.
 """
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -38,6 +41,10 @@ from winnow.data.folder import Folder
 from winnow.data.ledger import Address
 from winnow.data.sample import Reader
 from winnow.data.sources import open_reader
+from winnow.types import InputError
+
+_GATES_REMEMBERED = 15
+"""So that going between selections evaluates each one's gate once."""
 
 _CHUNK = 1_000
 """Rows that an annotator sees at once."""
@@ -67,42 +74,74 @@ def done_before(
 
 def covers(known: AnnotationStats, stage: Stage) -> bool:
     """Whether every row that the stage lets through is surely annotated."""
-    return known.gate in (ALL_ROWS, stage.gate_fingerprint)
+    return not {ALL_ROWS, stage.gate_fingerprint}.isdisjoint(known.gates)
 
 
 def annotate(shard: Shard, stage: Stage, known: AnnotationStats | None) -> AnnotationStats:
     """Annotate what passes the stage's gate, beyond what is `known`, and commit all of it."""
     start = time.monotonic()
-    folder, schema = folder_of(shard.out, stage.annotator.name), file_schema(stage.annotator.schema)
+    folder = folder_of(shard.out, stage.annotator.name)
+    missing = list(_missing(shard, stage, known))
+    if known is not None and not any(pc.any(mask).as_py() for mask in missing):
+        done = replace(known, gates=_with_gate(known, stage))
+        numbered.write_record(folder, shard.number, done)
+        return done
     computed, errors = 0, Counter[str]()
-    reads = _read_by_gate(stage, shard.stages)
-    judges = local_judges(stage.gate, reads)
-    before = row_groups(folder, shard.number) if known is not None else None
+    digest = hashlib.sha256(f"{shard.stats.content} {stage.identity}".encode())
     with (
         folder.writing(numbered.rows_name(shard.number)) as path,
-        pq.ParquetWriter(path, schema) as file,
-        _Looking(stage.annotator, shard) as look,
+        pq.ParquetWriter(path, file_schema(stage.annotator.schema)) as file,
+        _Looking(stage, shard) as look,
     ):
-        for rows in annotated_batches(shard.out, shard.number, reads):
-            old = next(before) if before is not None else blank(schema, rows.num_rows)
-            missing = pc.and_not(surviving(rows, judges), old[COMPUTED.name])
-            merged = merge(old, look(rows.filter(missing)), missing)
+        for rows, old, mask in zip(
+            annotated_batches(shard.out, shard.number, ()),
+            _before(shard, stage, known),
+            missing,
+            strict=True,
+        ):
+            merged = merge(old, look(rows.filter(mask)), mask)
             file.write_batch(merged)
             computed += pc.sum(merged[COMPUTED.name]).as_py() or 0
             errors.update(error_code(e) for e in merged[ERROR.name].drop_null().to_pylist())
+            digest.update(np.packbits(merged[COMPUTED.name].to_numpy(zero_copy_only=False)).tobytes())
+        numbered.sign(file, digest.hexdigest())
         # Only now: until here the old rows stand, and their record is right.
         numbered.forget(folder, shard.number)
     done = AnnotationStats(
         ledger=shard.stats.fingerprint,
         annotator=stage.identity,
-        gate=stage.gate_fingerprint,
+        gates=_with_gate(known, stage),
         rows=shard.stats.rows,
+        content=digest.hexdigest(),
         computed=computed,
         errors=dict(sorted(errors.items())),
         seconds=round(time.monotonic() - start, 3),
     )
     numbered.write_record(folder, shard.number, done)
     return done
+
+
+def _with_gate(known: AnnotationStats | None, stage: Stage) -> tuple[str, ...]:
+    before = known.gates if known is not None else ()
+    return (*before[-_GATES_REMEMBERED:], stage.gate_fingerprint)
+
+
+def _missing(shard: Shard, stage: Stage, known: AnnotationStats | None) -> Iterator[pa.Array]:
+    """bool, for each group of rows: which ones pass the gate and are not annotated."""
+    reads = _read_by_gate(stage, shard.stages)
+    judges = local_judges(stage.gate, reads)
+    groups = annotated_batches(shard.out, shard.number, reads)
+    for rows, old in zip(groups, _before(shard, stage, known), strict=True):
+        yield pc.and_not(surviving(rows, judges), old[COMPUTED.name])
+
+
+def _before(shard: Shard, stage: Stage, known: AnnotationStats | None) -> Iterator[pa.RecordBatch]:
+    """What is annotated so far, group by group."""
+    if known is not None:
+        return row_groups(folder_of(shard.out, stage.annotator.name), shard.number)
+    schema = file_schema(stage.annotator.schema)
+    ledger = annotated_batches(shard.out, shard.number, ())
+    return (blank(schema, rows.num_rows) for rows in ledger)
 
 
 def _read_by_gate(stage: Stage, stages: Iterable[Stage]) -> list[Annotation]:
@@ -114,9 +153,9 @@ def _read_by_gate(stage: Stage, stages: Iterable[Stage]) -> list[Annotation]:
 class _Looking(AbstractContextManager):
     """An annotator at a shard; the shard is opened when the first picture is needed."""
 
-    def __init__(self, annotator: Annotator, shard: Shard) -> None:
-        self._annotator, self._shard = annotator, shard
-        self._schema = file_schema(annotator.schema)
+    def __init__(self, stage: Stage, shard: Shard) -> None:
+        self._annotator, self._identity, self._shard = stage.annotator, stage.identity, shard
+        self._schema = file_schema(stage.annotator.schema)
         self._stack = ExitStack()
         self._reader: Reader | None = None
 
@@ -125,7 +164,7 @@ class _Looking(AbstractContextManager):
         found = [self._schema.empty_table()]
         for start in range(0, rows.num_rows, _CHUNK):
             chunk = rows.slice(start, _CHUNK)
-            columns = _opened(self._annotator)(chunk, self._pictures(chunk))
+            columns = _opened(self._annotator, self._identity)(chunk, self._pictures(chunk))
             assert columns.num_rows == chunk.num_rows, f"{self._annotator.name} lost a row"
             computed = pa.array([True] * chunk.num_rows, pa.bool_())
             arrays = [computed, *(columns[name] for name in self._schema.names[1:])]
@@ -157,7 +196,12 @@ class _Looking(AbstractContextManager):
         self._stack.close()
 
 
+# A process annotates many shards: its models are loaded once, and again when they change.
 @lru_cache(maxsize=8)
-def _opened(annotator: Annotator) -> Annotate:
-    # A process annotates many shards: its models are loaded once.
+def _opened(annotator: Annotator, identity: str) -> Annotate:
+    if annotator.identity() != identity:
+        raise InputError(
+            f"what {annotator.name} reads has changed since this run began: run the same command "
+            "again"
+        )
     return annotator.open()

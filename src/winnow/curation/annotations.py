@@ -34,8 +34,8 @@ class AnnotationStats(numbered.Record):
     """ShardStats.fingerprint of the rows they are of."""
     annotator: str
     """Annotator.identity(); another one makes them stale."""
-    gate: str
-    """Fingerprint of the rules that let rows through to be annotated."""
+    gates: tuple[str, ...]
+    """Fingerprints of gates, all rows behind which are annotated."""
     computed: int
     """Rows that were annotated; the others were dropped by the gate, or are unreadable."""
     errors: dict[str, int] = field(default_factory=dict)
@@ -79,8 +79,11 @@ def find_annotations(out: Folder) -> list[Annotation]:
     for name in root.folders():
         folder = root / name
         if folder.exists(numbered.rows_name(0)):
-            with folder.open(numbered.rows_name(0)) as file:
-                schema = pq.read_schema(file)
+            try:
+                with folder.open(numbered.rows_name(0)) as file:
+                    schema = pq.read_schema(file)
+            except pa.ArrowException:
+                continue  # damaged is not there: whoever needs it is told to annotate
             found.append(
                 Annotation(name=name, columns=pa.schema(list(schema)[1:-1], schema.metadata))
             )
@@ -129,7 +132,7 @@ def check_annotations(
     identities = []
     for annotation in annotations:
         folder = folder_of(out, annotation.name)
-        found = [numbered.read_record(folder, n, AnnotationStats) for n in range(len(ledger))]
+        found = numbered.read_records(folder, range(len(ledger)), AnnotationStats)
         fresh = [
             stats is not None and stats.ledger == shard.fingerprint
             for stats, shard in zip(found, ledger, strict=True)

@@ -51,8 +51,9 @@ def arrange(out: Folder, shards: Sequence[str], *, may_move: bool = True) -> Non
 
 
 def _read(folder: Folder) -> dict[int, ShardStats]:
-    found = {n: numbered.read_record(folder, n, ShardStats) for n in numbered.recorded(folder)}
-    return {number: stats for number, stats in found.items() if stats is not None}
+    numbers = numbered.recorded(folder)
+    found = zip(numbers, numbered.read_records(folder, numbers, ShardStats), strict=True)
+    return {number: stats for number, stats in found if stats is not None}
 
 
 def _follow(out: Folder) -> None:
@@ -61,10 +62,8 @@ def _follow(out: Folder) -> None:
     root = annotations_folder(out)
     for name in root.folders():
         folder = root / name
-        moves = {}
-        for number in numbered.recorded(folder):
-            known = numbered.read_record(folder, number, AnnotationStats)
-            # Of rows that are no longer there they may be overwritten where they stand.
-            if known is not None and place.get(known.ledger, number) != number:
-                moves[number] = place[known.ledger]
-        numbered.move(folder, moves)
+        numbers = numbered.recorded(folder)
+        found = zip(numbers, numbered.read_records(folder, numbers, AnnotationStats), strict=True)
+        # Of rows that are no longer there they may be overwritten where they stand.
+        wanted = {n: place.get(known.ledger, n) for n, known in found if known is not None}
+        numbered.move(folder, {old: new for old, new in wanted.items() if old != new})

@@ -11,6 +11,7 @@ shards are added, files of shards that are done move to their new number.
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -73,7 +74,7 @@ class Ledger:
             raise InputError(
                 f"{out.url} holds no ledger: make one with `winnow curate SHARDS --out`"
             )
-        stats = [numbered.read_record(folder, n, ShardStats) for n in range(len(shards))]
+        stats = numbered.read_records(folder, range(len(shards)), ShardStats)
         done = tuple(s for s, shard in zip(stats, shards, strict=True) if s and s.shard == shard)
         if len(done) < len(shards):
             raise InputError(
@@ -109,9 +110,23 @@ def batches(out: Folder, number: int) -> Iterator[pa.RecordBatch]:
 
 def row_groups(folder: Folder, number: int) -> Iterator[pa.RecordBatch]:
     """The rows of shard `number` in a folder of numbered files, as they were written."""
-    with folder.open(numbered.rows_name(number)) as opened, pq.ParquetFile(opened) as file:
+    name = numbered.rows_name(number)
+    with folder.open(name) as opened, _named(folder, name), pq.ParquetFile(opened) as file:
         for group in range(file.num_row_groups):
             yield _as_batch(file.read_row_group(group))
+
+
+@contextmanager
+def _named(folder: Folder, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, InputError):
+            raise
+        why = str(error).partition("\n")[0]
+        raise InputError(
+            f"{folder.url}/{name} is damaged ({why}): delete it, and curate again with the shards"
+        ) from error
 
 
 def _as_batch(table: pa.Table) -> pa.RecordBatch:

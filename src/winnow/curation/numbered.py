@@ -1,13 +1,15 @@
 """A folder with two files for every shard: its rows, and a record that declares them done.
 
-    NNNNN.parquet    the rows of shard N
-    NNNNN.json       the record, written last: present, and with as many rows as it says = done
+    NNNNN.parquet    the rows of shard N, with a hash of what they are in the file's metadata
+    NNNNN.json       the record, written last: present, with the same hash = done
 
-What is killed at any point leaves shards that are done and shards that are not, never a half one.
+What is killed at any point leaves shards that are done and shards that are not, never a half one;
+and rows that another run or hand has put there are not taken for those of the record.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -19,6 +21,7 @@ from winnow.data.folder import Folder
 from winnow.types import InputError
 
 _MOVING = "moving-"
+_CONTENT = b"winnow.content"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,8 @@ class Record:
     """What is stored beside the rows; its fields are json."""
 
     rows: int
+    content: str
+    """sha256 of what the rows are, which their file carries too."""
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -51,7 +56,7 @@ def read_record(folder: Folder, number: int, kind: type[AnyRecord]) -> AnyRecord
     try:
         values = json.loads(folder.read(record_name(number)))
         with folder.open(rows_name(number)) as file:
-            num_rows = pq.read_metadata(file).num_rows
+            footer = pq.read_metadata(file)
     except (FileNotFoundError, ValueError, pa.ArrowException) as error:
         if isinstance(error, InputError):
             raise
@@ -60,7 +65,21 @@ def read_record(folder: Folder, number: int, kind: type[AnyRecord]) -> AnyRecord
         record = from_dict(kind, values, where=f"{folder.url}/{record_name(number)}")
     except InputError:
         return None
-    return record if values.keys() == known and num_rows == record.rows else None
+    found = footer.num_rows, (footer.metadata or {}).get(_CONTENT, b"").decode()
+    return record if values.keys() == known and found == (record.rows, record.content) else None
+
+
+def read_records(
+    folder: Folder, numbers: Iterable[int], kind: type[AnyRecord]
+) -> list[AnyRecord | None]:
+    """`read_record` of every number, in order; a store answers many at once."""
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(lambda number: read_record(folder, number, kind), numbers))
+
+
+def sign(file: pq.ParquetWriter, content: str) -> None:
+    """Put the hash of what the rows are into their file, before it is closed."""
+    file.add_key_value_metadata({_CONTENT.decode(): content})
 
 
 def write_record(folder: Folder, number: int, record: Record) -> None:

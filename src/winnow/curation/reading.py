@@ -1,11 +1,11 @@
 """Reading: every sample of a shard becomes a row of the ledger, whether it can be read or not."""
 
 import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +20,9 @@ from winnow.data.ledger import LEDGER_SCHEMA, make_uid
 from winnow.data.sample import RawSample
 from winnow.data.sources import Source
 
+_TEXT_PER_GROUP = 1 << 26
+_IDENTIFYING = ("uid", "key", "offset", "size")
+
 
 def read(
     out: Folder, number: int, source: Source, identity: ShardStats, local: LocalShard
@@ -32,24 +35,40 @@ def read(
     folder = ledger_folder(out)
     numbered.forget(folder, number)
     errors: Counter[str] = Counter()
-    samples = 0
+    samples, digest = 0, hashlib.sha256()
     with (
         folder.writing(numbered.rows_name(number)) as path,
         pq.ParquetWriter(path, LEDGER_SCHEMA) as file,
     ):
-        pending = map(_row, _scan(source, local))
-        while rows := list(islice(pending, ROWS_PER_GROUP)):
+        for rows in _groups(map(_row, _scan(source, local))):
             file.write_batch(pa.RecordBatch.from_pylist(rows, schema=LEDGER_SCHEMA))
             samples += len(rows)
             errors.update(error_code(row["error"]) for row in rows if row["error"])
+            for row in rows:
+                digest.update(json.dumps([row[name] for name in _IDENTIFYING]).encode())
+        numbered.sign(file, digest.hexdigest())
     stats = replace(
         identity,
         rows=samples,
+        content=digest.hexdigest(),
         errors=dict(sorted(errors.items())),
         seconds=round(time.monotonic() - start, 3),
     )
     numbered.write_record(folder, number, stats)
     return stats
+
+
+def _groups(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Lists of rows, bounded in number and in text: a caption may be a megabyte."""
+    group, text = list[dict[str, Any]](), 0
+    for row in rows:
+        group.append(row)
+        text += len(row["caption"] or "")
+        if len(group) == ROWS_PER_GROUP or text > _TEXT_PER_GROUP:
+            yield group
+            group, text = [], 0
+    if group:
+        yield group
 
 
 def error_code(error: str) -> str:

@@ -8,13 +8,14 @@
 Selecting again under the same name, with other thresholds say, replaces the selection as a whole.
 """
 
+import errno
 import hashlib
 import re
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ from winnow.curation.numbered import rows_name
 from winnow.curation.rules.rule import Rule
 from winnow.curation.summary import Summary, Tally
 from winnow.curation.verdicts import VERDICT_SCHEMA, AnnotatedLedger, Judge, judge, seat_judges
-from winnow.data.folder import Folder
+from winnow.data.folder import Folder, is_abandoned, partial_name
 from winnow.data.selection import FACTS_FILE, KEPT_SCHEMA, Selection, write_selection
 from winnow.data.subset import write_subset
 from winnow.progress import track
@@ -115,18 +116,34 @@ def _replacing(folder: Folder) -> Iterator[Path]:
             yield Path(here)
             _send(Path(here), folder)
         return
-    directory = folder.path
-    partial = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
+    parent, name = folder.path.parent, folder.path.name
+    parent.mkdir(parents=True, exist_ok=True)
+    for stray in parent.glob(".*"):
+        if is_abandoned(stray):
+            shutil.rmtree(stray, ignore_errors=True)
+    # Each run has its own: of two at once, the one that ends last stays.
+    partial = parent / partial_name(name)
+    try:
+        partial.mkdir()
+        yield partial
+        _swap(partial, folder.path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _swap(partial: Path, directory: Path) -> None:
     # A directory cannot be renamed over another: for a moment there is none, never half of one.
-    old = directory.with_name(f".{directory.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
-        directory.rename(old)
-    partial.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
+    while True:
+        try:
+            partial.rename(directory)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        old = directory.with_name(partial_name(directory.name))
+        with suppress(FileNotFoundError):
+            directory.rename(old)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _send(directory: Path, folder: Folder) -> None:

@@ -91,7 +91,7 @@ def _work(unit: Unit, local: LocalShard) -> Outcome:
 def _read_before(unit: Unit) -> ShardStats | None:
     """The stats of the shard if it is read, and unchanged since."""
     stats = numbered.read_record(ledger_folder(unit.out), unit.number, ShardStats)
-    if stats is None or unit.identity != replace(stats, rows=0, errors={}, seconds=0.0):
+    if stats is None or unit.identity != replace(stats, rows=0, content="", errors={}, seconds=0.0):
         return None
     return stats
 

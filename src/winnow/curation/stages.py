@@ -6,8 +6,11 @@ annotated alone, by whatever worker or machine, with the same bytes.
 """
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -25,6 +28,8 @@ class Stage:
     identity: str
     """The annotator's; asked for once, for it may hash a model."""
     gate: tuple[Rule, ...]
+    gate_reads: tuple[str, ...] = ()
+    """Identities of the annotators whose columns the gate's rules read."""
 
     @property
     def annotation(self) -> Annotation:
@@ -33,10 +38,16 @@ class Stage:
 
     @property
     def gate_fingerprint(self) -> str:
-        """Says which rows were to be annotated; `ALL_ROWS` where there is no gate."""
+        """Says which rows were to be annotated; `ALL_ROWS` where there is no gate.
+
+        All that decides it is in it: thresholds, what the rules read, and their code.
+        """
         if not self.gate:
             return ALL_ROWS
-        return hashlib.sha256("".join(rule.identity() for rule in self.gate).encode()).hexdigest()
+        parts = [*self.gate_reads]
+        for rule in self.gate:
+            parts += [rule.identity(), _code(type(rule))]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def plan_stages(
@@ -46,8 +57,9 @@ def plan_stages(
 
     `annotators` are those that may run where a rule needs them; those of `asked` run on every
     readable row whether or not. Raises InputError where a rule reads a column that none of them
-    fills.
+    fills, and where two would fill one folder.
     """
+    _check_names(asked)
     fillers = _fillers([*asked, *annotators])
     for rule in rules:
         for column in rule.needs:
@@ -56,17 +68,40 @@ def plan_stages(
                     f"the rule {type(rule).__name__} reads the column {column!r}, which nothing "
                     "fills: give the file that has it with `--scores FILE`"
                 )
-    stages = [(-1, one.name, _stage(one, ())) for one in asked]
+    order = [(-1, one.name, one) for one in asked]
     for annotator in annotators:
         first = _first_need(rules, annotator.schema)
         if first is not None and all(annotator.name != one.name for one in asked):
-            stages.append((first, annotator.name, _stage(annotator, rules[:first])))
-    return tuple(stage for _, _, stage in sorted(stages, key=lambda entry: entry[:2]))
+            order.append((first, annotator.name, annotator))
+    stages: dict[str, Stage] = {}
+    for first, name, annotator in sorted(order, key=lambda entry: entry[:2]):
+        gate = tuple(rule for rule in rules[: max(first, 0)] if not rule.asks_corpus)
+        reads = {fillers[column].name for rule in gate for column in rule.needs}
+        stages[name] = Stage(
+            annotator=annotator,
+            identity=annotator.identity(),
+            gate=gate,
+            gate_reads=tuple(stages[read].identity for read in sorted(reads)),
+        )
+    return tuple(stages.values())
 
 
-def _stage(annotator: Annotator, earlier: Sequence[Rule]) -> Stage:
-    gate = tuple(rule for rule in earlier if not rule.asks_corpus)
-    return Stage(annotator=annotator, identity=annotator.identity(), gate=gate)
+@cache
+def _code(rule: type[Rule]) -> str:
+    """A hash of the file that a rule stands in: its verdicts may have changed with it."""
+    path = sys.modules[rule.__module__].__file__
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
+
+
+def _check_names(asked: Sequence[Annotator]) -> None:
+    named: dict[str, Annotator] = {}
+    for annotator in asked:
+        other = named.setdefault(annotator.name, annotator)
+        if other is not annotator:
+            raise InputError(
+                f"what {other} and {annotator} hold would both be kept as {annotator.name!r}: "
+                "rename one of the files, or name all columns of one file together"
+            )
 
 
 def _fillers(annotators: Sequence[Annotator]) -> dict[str, Annotator]:

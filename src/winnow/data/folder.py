@@ -5,6 +5,7 @@ written beside its place and renamed; in a store it is written here and sent as 
 is no lock, no appending and no renaming of folders, because a store has none of them.
 """
 
+import errno
 import os
 import re
 import secrets
@@ -90,8 +91,8 @@ class Folder:
         return [name for name in self._list("file") if not _PARTIAL.fullmatch(name)]
 
     def folders(self) -> list[str]:
-        """The folders directly in the folder, sorted; none where there is no folder."""
-        return self._list("directory")
+        """The folders directly in the folder, sorted, but for hidden ones; none where it is not."""
+        return [name for name in self._list("directory") if not name.startswith(".")]
 
     def read(self, name: str) -> bytes:
         """What is in the file. Raises FileNotFoundError where there is none."""
@@ -122,10 +123,16 @@ class Folder:
         """
         if not self.is_remote:
             self.path.mkdir(parents=True, exist_ok=True)
-            partial = self.path / _partial_name(name)
+            partial = self.path / partial_name(name)
             try:
                 yield partial
                 partial.replace(self.path / name)
+            except OSError as error:
+                if error.filename is not None:
+                    raise
+                # Libraries that write say what, but not where.
+                target = str(self.path / name)
+                raise OSError(error.errno or errno.EIO, str(error), target) from error
             finally:
                 partial.unlink(missing_ok=True)
             return
@@ -176,7 +183,7 @@ class Folder:
         if self.is_remote:
             return  # their files were in temporary folders of their own machines
         for name in self._list("file"):
-            if _is_abandoned(self.path / name):
+            if is_abandoned(self.path / name):
                 self.remove(name)
 
     def _list(self, kind: str) -> list[str]:
@@ -218,12 +225,13 @@ def local_copy(path: str) -> Iterator[str]:
         yield str(copy)
 
 
-def _partial_name(name: str) -> str:
+def partial_name(name: str) -> str:
     """A name that nobody else writes to, and that says who does."""
     return f".{name}.{secrets.token_hex(4)}-{os.getpid()}-{socket.gethostname()}.partial"
 
 
-def _is_abandoned(path: Path) -> bool:
+def is_abandoned(path: Path) -> bool:
+    """Whether whoever wrote to a `partial_name` is gone: its process, or for a day from afar."""
     named = _PARTIAL.fullmatch(path.name)
     if named is None:
         return False
