@@ -97,6 +97,35 @@ def test_the_paper_s_example(parser):
         ("swimming pool with blue water", []),
         ("face with tears of joy", []),
         ("crosses 2 pattern", []),
+        # keywords and file names say nothing, but for who does something
+        ("dazed, dead, disapprove, emoticon, face", []),
+        ("paint, submit, no, plus, sign", []),
+        ("woman running, park, health, sport", [("run", "woman", None)]),
+        ("man_riding_horse", [("ride", "man", "horse")]),
+        ("spain_states_01", []),
+        ("view_icon", []),
+        # titles of nouns
+        ("Pan Cakes", []),
+        ("Package handling symbols", []),
+        ("Spaghetti and Sauce", []),
+        ("set of spectrometry cuvettes", []),
+        ("Building Flag", []),
+        ("Trust Territory of the Pacific Islands", []),
+        ("play guitar", [("play", None, "guitar")]),
+        ("Gather bandages", [("gather", None, "bandage")]),
+        # participles after their noun, taken for something else
+        ("Lime cut to half", [("cut", None, "lime")]),
+        ("Extract Component applied", [("apply", None, "extract component")]),
+        ("A cup with a handle, made of clay", [("make", None, "cup")]),
+        ("An ant the size of a dog covered in plates", [("cover", None, "ant")]),
+        # clauses
+        ("A suit that functions as armor", [("function", "suit", None)]),
+        ("A bottle which used to hold milk", [("hold", "bottle", "milk")]),
+        ("pumping and filtering the water", [("pump", None, "water"), ("filter", None, "water")]),
+        ("An iron for ironing shirts", [("iron", None, "shirt")]),
+        ("They asked a man to come", [("ask", None, "man"), ("come", "man", None)]),
+        ("It's got black eyes", []),
+        ("a face with tufted ears", []),
         # a title in quotation marks is a name
         ('Poster of "Dog Howling at the Moon"', []),
         ("Poster of &quot;Dog Howling at the Moon&quot;", []),
@@ -129,6 +158,22 @@ def test_actions(parser, caption, expected):
         ("Some cucumber seeds.", {}),
         ("many dogs", {}),
         ("fire truck", {}),
+        ("Blue stylised damselfly", {"damselfly": ["blue", "stylised"]}),
+        ("Burrito (B and W)", {"burrito": ["b", "w"]}),
+        ("Labrador Retriever (Black)", {"labrador retriever": ["black"]}),
+        ("arrow-up-green", {"arrow": ["green"]}),
+        ("red round button", {"button": ["red", "round"]}),
+        ("a red headed bird", {"bird": ["red headed"]}),
+        ("a wing-style chair", {"chair": ["wing-style"]}),
+        ("a state-of-the-art rifle", {"rifle": ["state-of-the-art"]}),
+        ("Your senses are much keener", {"sense": ["keener"]}),
+        ("A wide, domed section of glass", {"section": ["wide", "domed"]}),
+        ("United Kingdom", {}),
+        ("New York City", {}),
+        ("New Penguin", {"penguin": ["new"]}),
+        ("japanese, pretty, plant, cartoon, flower", {}),
+        ("waning gibbous moon", {"moon": ["waning", "gibbous"]}),
+        ("large, old, wooden house", {"house": ["large", "old", "wooden"]}),
         ("the boy's red hat", {"hat": ["red"]}),
     ],
 )
@@ -177,6 +222,12 @@ def test_quantities_are_no_relations(parser, caption, quantity):
 
 def test_a_compound_is_one_object_and_a_possessor_its_own(parser):
     assert [item.text for item in read(parser, "a red fire truck").objects] == ["fire truck"]
+    joined = read(parser, "a small gas or diesel engine").objects
+    assert [(item.text, item.attributes) for item in joined] == [
+        ("gas or diesel engine", ("small",))
+    ]
+    two = read(parser, "a tank with valve and black boot").objects
+    assert [item.text for item in two] == ["tank", "valve", "boot"]
     assert [item.text for item in read(parser, "woman's hand").objects] == ["woman", "hand"]
     assert read(parser, "woman's hand").complexity == 0
 
@@ -192,6 +243,8 @@ def test_a_compound_is_one_object_and_a_possessor_its_own(parser):
         ("Mujer con un perro en la playa", "Spanish"),
         ("Barattolo di pillole", "Italian"),
         ("een kat op de mat", "Dutch"),
+        ("frau mitteldunkle hautfarbe lockiges haar", "unknown"),
+        ("Žltá prilba", "unknown"),
     ],
 )
 def test_other_languages_are_named_and_not_parsed(parser, caption, language):
@@ -215,6 +268,9 @@ def test_other_languages_are_named_and_not_parsed(parser, caption, language):
         "猫 cat cafe sign in Tokyo",
         "1989 Chevrolet Wagon [www.example.com]",
         "12345",
+        "star_82pt09step",
+        "xbox gamerscore",
+        "Žatec",
         "",
     ],
 )

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from winnow.curation.grammar.actions import events
@@ -95,15 +99,15 @@ class Parser:
         plains = [plain(caption, self.lexicon) for caption in captions]
         languages = [foreign(text, self.lexicon) for text in plains]
         pieces = [
-            [] if language else segments(text)
-            for text, language in zip(plains, languages, strict=True)
+            [] if language else segments(text, caption, self.lexicon)
+            for caption, text, language in zip(captions, plains, languages, strict=True)
         ]
-        texts = (text for found in pieces for text, _ in found)
+        texts = (piece.text for found in pieces for piece in found)
         # Outside such a zone spaCy remembers every word that it ever saw.
         with self._nlp.memory_zone():
             docs = self._nlp.pipe(texts, batch_size=self._batch_size)
             for caption, language, found in zip(captions, languages, pieces, strict=True):
-                parsed = [words_of(next(docs), text, offsets) for text, offsets in found]
+                parsed = [words_of(next(docs), *piece) for piece in found]
                 yield make_graph(caption, language, parsed, self.lexicon)
 
 
@@ -154,7 +158,11 @@ def make_graph(caption: str, language: str | None, pieces: list[Words], lexicon:
 
 def _load(name: str) -> tuple[Language, Lexicon]:
     """The pipeline with what is needed of it. Its lemmatizer only lends its tables."""
-    import spacy
+    if "torch" in sys.modules or _needs_torch(name):
+        import spacy
+    else:
+        with _torch_hidden():
+            import spacy
 
     try:
         nlp = spacy.load(name, exclude=["ner", "senter"])
@@ -172,3 +180,28 @@ def _load(name: str) -> tuple[Language, Lexicon]:
         if component in nlp.pipe_names:
             nlp.remove_pipe(component)
     return nlp, lexicon
+
+
+def _needs_torch(name: str) -> bool:
+    """Whether an installed pipeline has a transformer, by its meta.json; without one, it may."""
+    spec = importlib.util.find_spec(name)
+    meta = Path(spec.origin or "").with_name("meta.json") if spec and spec.origin else None
+    if meta is None or not meta.is_file():
+        return True
+    told = json.loads(meta.read_text())
+    parts = [*told.get("pipeline", []), *told.get("components", []), *told.get("requirements", [])]
+    return any("transformer" in part or "torch" in part for part in parts)
+
+
+@contextmanager
+def _torch_hidden() -> Iterator[None]:
+    """While it lasts, `import torch` fails as where it is not installed.
+
+    spaCy's thinc imports torch wherever it can, for models that run on it: 600 MB and seconds per
+    worker, for a parser that does not.
+    """
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]

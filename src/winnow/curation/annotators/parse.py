@@ -12,7 +12,7 @@ import pyarrow as pa
 from winnow.curation.annotators.annotator import ERROR, Annotate, Annotator
 from winnow.curation.parse import Graph, Parser, installed_pipeline
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Of the code in `curation/parse.py` and `curation/grammar`: raised when a graph can change."""
 
 SCHEMA = pa.schema(

@@ -45,6 +45,8 @@ def events(words: Words, lexicon: Lexicon) -> Iterator[Event]:
         if lemma == "be" or (lemma == "have" and tag != "VBG"):
             continue
         who, whom = _partners(words, i)
+        if whom is None:
+            whom = _shared_object(words, i)
         if lemma == "do" and whom is None:
             # "All others do" repeats another verb.
             continue
@@ -73,6 +75,12 @@ def coordinated(words: Words, first: int | None) -> list[int]:
 def _says_what_happens(words: Words, i: int) -> bool:
     if words.dep[i] in ("aux", "auxpass", "cop", "prep"):
         return False
+    if words.text[i] == "got" and words.child(i, "aux", "auxpass") is not None:
+        # "It's got black goo": it has.
+        return words.child(i, "dobj") is None
+    if words.text[i] == "used" and words.tag[i] == "VBD" and words.child(i, "nsubj") is not None:
+        # "Which used to hold a bottle": the holding is what is said.
+        return words.child(i, "xcomp") is None
     if words.text[i] == "let" and words.text[i + 1 : i + 2] in (["'s"], ["us"]):
         # "Let's go": the going is what is said.
         return False
@@ -103,6 +111,16 @@ def _partners(words: Words, i: int) -> _Partners:
     return _inherited(words, i, target, agent)
 
 
+def _shared_object(words: Words, i: int) -> int | None:
+    """In "pumping and filtering blood" the blood is pumped too."""
+    second = words.child(i, "conj")
+    if second is None or words.tag[second] != words.tag[i] or words.tag[second] == "VBN":
+        return None
+    between = range(i + 1, second)
+    is_close = all(words.tag[k] in ("CC", ",", "RB") for k in between) and len(between) <= 2
+    return words.child(second, "dobj") if is_close else None
+
+
 def _after_noun(
     words: Words, i: int, noun: int, target: int | None, agent: int | None
 ) -> _Partners:
@@ -131,13 +149,17 @@ def _inherited(words: Words, i: int, target: int | None, agent: int | None) -> _
         return _Partners(None, who) if target is None else _Partners(who, target)
     is_passive = words.tag[i] == "VBN" and words.child(i, "aux") is None
     if (
-        words.dep[i] not in ("conj", "xcomp", "advcl", "dep")
+        words.dep[i] not in ("conj", "xcomp", "advcl", "dep", "acl")
         or words.tag[above] not in VERBS
         or above == i
     ):
         # "Covered with snow.": something is, and is not named.
         return _Partners(agent if is_passive else None, target)
     who, whom = _partners(words, above)
+    asked = words.child(above, "dobj")
+    if words.dep[i] == "xcomp" and words.tag[i] == "VB" and asked is not None and asked < i:
+        # "He asked a man to come": the man comes.
+        return _Partners(asked if words.tag[asked] in NOUNS else None, target)
     if words.tag[above] == "VBN" and who is None:
         who = whom
         # "Could be used, or cut up": the second participle looks like a base form.

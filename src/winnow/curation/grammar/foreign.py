@@ -1,8 +1,9 @@
 """Whether a caption is in another language than English: by its script, then by its small words.
 
 Meant to spare the parser what it cannot read, not to tell languages apart: a caption is taken for
-English unless there is evidence. Two or three words without a small word among them ("red apple",
-"Casa Batllo") give none. `annotators/language.py` has a model for the rest.
+English unless there is evidence. One or two words without a small word or a foreign letter among
+them ("red apple", "Casa Batllo") give none, and three or more if they are English or names.
+`annotators/language.py` has a model for the rest.
 """
 
 import re
@@ -19,7 +20,7 @@ _LATIN_TOO = frozenset({"FULLWIDTH", "MODIFIER", "MICRO", "FEMININE", "MASCULINE
 _SMALL_WORDS = {
     "German": """
         der die das und ist mit für auf ein eine einen einem einer den dem des im zum zur von vom
-        bei nach aus über unter nicht auch sich wie oder aber sind wird werden wurde hat haben
+        bei nach in aus über unter nicht auch sich wie oder aber sind wird werden wurde hat haben
         ich du wir sie er es am als bis durch vor beim
     """,
     "French": """
@@ -98,6 +99,9 @@ for _name, _words in _SMALL_WORDS.items():
 LEAST_SMALL_WORDS = 0.15
 """Share of words that are such small words, below which they are quoted, not spoken."""
 
+UNKNOWN = "unknown"
+"""What a language is called that has no small word in the caption."""
+
 MOST_OTHER_SCRIPT = 0.3
 """Share of letters outside the Latin script above which a caption is not English."""
 
@@ -109,9 +113,10 @@ def foreign(caption: str, lexicon: Lexicon) -> str | None:
         if script:
             return script
     words = _WORD.findall(caption)
-    if _LANGUAGES_OF.keys().isdisjoint(map(str.lower, words)):
-        return None
-    return _language(words, lexicon)
+    found = None
+    if not _LANGUAGES_OF.keys().isdisjoint(map(str.lower, words)):
+        found = _language(words, lexicon)
+    return found or (UNKNOWN if _is_strange(words, lexicon) else None)
 
 
 def _other_script(caption: str) -> str | None:
@@ -144,6 +149,29 @@ def _language(cased: list[str], lexicon: Lexicon) -> str | None:
     # One small word needs strange words around it: "Barattolo di pillole", no Leonardo da Vinci.
     is_strange = unknown >= 0.5 * len(others) and not _is_name(others)
     return best if is_strange or (certain and unknown > 0.3 * len(others)) else None
+
+
+def _is_strange(words: list[str], lexicon: Lexicon) -> bool:
+    """Whether hardly a word is English: "frau lockiges haar", "Žltá prilba".
+
+    Names say nothing, nor do one or two words that have no foreign letter.
+    """
+    if len(words) < 2:
+        return False
+    lower = [word.lower() for word in words]
+    if not _ENGLISH.isdisjoint(lower):
+        return False
+    plain = [
+        word
+        for i, word in enumerate(lower)
+        if len(word) > 2 and (i == 0 or not words[i][0].isupper())
+    ]
+    if len(plain) < 2 or not any(word[0].islower() for word in words):
+        return False
+    known = sum(lexicon.knows(word) for word in plain)
+    if len(plain) < 4:
+        return known == 0 and (len(plain) == 3 or not all(map(str.isascii, plain)))
+    return 4 * known <= len(plain)
 
 
 def _is_name(words: list[str]) -> bool:

@@ -17,6 +17,7 @@ class Lexicon:
         self.nouns = frozenset(index["noun"])
         self.verbs = frozenset(index["verb"])
         self.adjectives = frozenset(index["adj"])
+        self.adverbs = frozenset(index["adv"])
         self._irregular_verbs = {form: bases[0] for form, bases in irregular["verb"].items()}
         self._irregular_nouns = {form: bases[0] for form, bases in irregular["noun"].items()}
         self._verb_of: dict[str, str | None] = {}
@@ -55,6 +56,7 @@ class Lexicon:
         return (
             word in self.nouns
             or word in self.adjectives
+            or word in self.adverbs
             or self.verb(word) is not None
             or self.noun(word) in self.nouns
         )
@@ -87,6 +89,12 @@ class Lexicon:
 
     def _prefixed(self, form: str) -> str | None:
         """ "Autotraced" is "autotrace": a known verb behind a known beginning."""
+        if "is" in form[2:]:
+            # British spelling: "stylised".
+            at = form.rindex("is")
+            american = form[:at] + "iz" + form[at + 2 :]
+            if american.endswith(("ize", "ized", "izes", "izing")) and self.verb(american):
+                return form[: at + 2] + "e"
         for prefix in ("auto", "re", "un", "over", "pre", "photo", "hand"):
             if form.startswith(prefix) and len(form) > len(prefix) + 4:
                 base = self.verb(form[len(prefix) :])

@@ -2,9 +2,12 @@
 
 from winnow.curation.grammar.lexicon import Lexicon
 from winnow.curation.grammar.vocabulary import (
+    ABOUT,
     ACTORS,
+    COLORS,
     KINDS,
     MOTIONS,
+    ORDERS,
     PICTURES,
     PURPOSES,
     SHOWS,
@@ -79,6 +82,11 @@ def doing_before_actor(words: Words, i: int, lexicon: Lexicon) -> None:
     if words.child(i, "aux", "nsubj") is not None or (i > 0 and words.tag[i - 1] in NOUNS | {"TO"}):
         return
     actor = i + 1
+    thing = words.child(i, "dobj")
+    if i == 0 and thing == len(words) - 1 and _is_waning(words, i, thing, lexicon):
+        words.take_place(thing, i)
+        words.attach(i, thing, "amod")
+        return
     if words.tag[actor] != "NN" or words.head[actor] != i or not may_act(words, actor, lexicon):
         return
     if words.dep[actor] in ("dobj", "nsubj", "dep"):
@@ -94,7 +102,7 @@ def made_before_noun(words: Words, i: int, lexicon: Lexicon) -> None:
         words.attach(i, words.head[2], "amod")
         return
     target = words.child(i, "dobj")
-    if target is None or target < i or not _is_bare(words, i + 1, target):
+    if target is None or target < i or not is_bare(words, i + 1, target):
         return
     subject = words.child(i, "nsubj", "npadvmod")
     if subject is None:
@@ -105,7 +113,12 @@ def made_before_noun(words: Words, i: int, lexicon: Lexicon) -> None:
     words.take_place(target, i)
     words.attach(i, target, "amod")
     words.tag[i] = "VBN"
-    if subject is not None:
+    for child in [c for c in words.children[i] if c > target]:
+        words.attach(child, target, words.dep[child])
+    if subject is not None and words.text[subject] in COLORS:
+        words.attach(subject, target, "amod")
+        words.tag[subject] = "JJ"
+    elif subject is not None:
         # "Hand" says how it was painted and is no object.
         words.text[i] = f"{words.text[subject]} {words.text[i]}"
         words.tag[subject], words.dep[subject] = "RB", "advmod"
@@ -121,15 +134,12 @@ def loose_subject(words: Words, i: int, lexicon: Lexicon) -> None:
         words.give(i, loose, "det", "amod", "poss", "nummod")
 
 
-def subject_disagrees(words: Words, i: int) -> None:
-    """A base form takes no singular noun for its subject: "a map of the region, enjoy it"."""
-    if words.tag[i] not in ("VB", "VBP") or words.child(i, "aux") is not None:
-        return
-    subject = words.child(i, "nsubj")
-    if subject is None or words.tag[subject] != "NN" or words.child(subject, "conj") is not None:
-        return
-    if "," in words.text[subject + 1 : i]:
-        words.attach(subject, subject, "ROOT")
+def noun_of_noun(words: Words, i: int) -> None:
+    """A noun taken for the subject of the noun behind it: "Labrador Retriever"."""
+    head = words.head[i]
+    is_beside = head == i + 1 and words.tag[i] in NOUNS and words.tag[head] in NOUNS
+    if is_beside and words.child(head, "cop", "aux") is None:
+        words.dep[i] = "compound"
 
 
 def particle_or_preposition(words: Words, i: int, lexicon: Lexicon) -> None:
@@ -149,6 +159,8 @@ def where_it_happens(words: Words, i: int, lexicon: Lexicon) -> None:
         return
     for child in list(words.children[target]):
         if child > target and words.dep[child] == "prep" and words.text[child] in WHERE:
+            if words.text[child] == "on" and words.text[target] in ABOUT:
+                continue
             words.attach(child, i, "prep")
 
 
@@ -249,7 +261,15 @@ def _make_participle(words: Words, i: int, actor: int) -> None:
     words.tag[i] = "VBG"
 
 
-def _is_bare(words: Words, first: int, last: int) -> bool:
+def _is_waning(words: Words, i: int, thing: int, lexicon: Lexicon) -> bool:
+    """Whether a title says what kind of one thing it is: "waning moon", no "playing guitar"."""
+    is_one = (
+        words.tag[thing] == "NN" and "_" not in words.text[thing] and is_bare(words, i + 1, thing)
+    )
+    return is_one and lexicon.verb(words.text[i]) not in ORDERS | PURPOSES
+
+
+def is_bare(words: Words, first: int, last: int) -> bool:
     """Whether a stretch is nouns and adjectives, without an article or a comma."""
     return all(words.tag[k] in NOUNS | ADJECTIVES for k in range(first, last + 1))
 

@@ -6,6 +6,7 @@ from winnow.curation.grammar.vocabulary import QUANTIFIERS
 from winnow.curation.grammar.words import ADJECTIVES, NOUNS, PARTICIPLES, Words
 
 _MODIFIERS = frozenset({"compound", "nmod", "amod", "npadvmod", "nummod", "punct"})
+_INSIDE = _MODIFIERS | {"cc", "conj"}
 
 
 def heads_of(words: Words) -> list[int]:
@@ -13,7 +14,9 @@ def heads_of(words: Words) -> list[int]:
     return [
         i
         for i in range(len(words))
-        if words.tag[i] in NOUNS and not _is_part(words, i) and any(map(str.isalnum, words.text[i]))
+        if words.tag[i] in NOUNS
+        and _whole(words, i) is None
+        and any(map(str.isalnum, words.text[i]))
     ]
 
 
@@ -22,8 +25,13 @@ def make_object(
 ) -> Object:
     """The object of a noun; `lead` are attributes found elsewhere, as in "the house is white"."""
     first = head
-    while first > 0 and _is_part(words, first - 1) and _owner(words, first - 1) == head:
-        first -= 1
+    for i in range(head - 1, -1, -1):
+        if _whole(words, i) is not None:
+            if _owner(words, i) != head:
+                break
+            first = i
+        elif words.dep[i] not in _INSIDE:
+            break
     start, end = words.start[first], words.end[head]
     parts = [*words.text[first:head], lexicon.noun(words.text[head])]
     before, quantity = _modifiers(words, head, first)
@@ -37,21 +45,32 @@ def make_object(
     )
 
 
-def _is_part(words: Words, i: int) -> bool:
-    """Whether a noun belongs to a compound with the noun it hangs on, further right."""
+def _whole(words: Words, i: int) -> int | None:
+    """The noun further right in whose text a noun stands, by a compound or joined to one."""
+    if words.tag[i] not in NOUNS:
+        return None
     head = words.head[i]
-    return (
-        words.tag[i] in NOUNS
-        and head > i
-        and words.tag[head] in NOUNS
-        and words.dep[i] in _MODIFIERS
-        and all(words.dep[k] in _MODIFIERS and words.text[k] != "," for k in range(i + 1, head))
-    )
+    if words.dep[i] == "conj" and head < i:
+        # "Gas or diesel engine".
+        whole = _whole(words, head)
+        return whole if whole is not None and whole > i else None
+    if head <= i or words.tag[head] not in NOUNS or words.dep[i] not in _MODIFIERS:
+        return None
+    return head if all(_stands_between(words, k, i) for k in range(i + 1, head)) else None
+
+
+def _stands_between(words: Words, k: int, first: int) -> bool:
+    if words.dep[k] in ("cc", "conj"):
+        return words.head[k] >= first
+    if words.dep[k] == "amod" and "cc" in words.dep[first:k]:
+        # "A valve and black boot" are two.
+        return False
+    return words.dep[k] in _MODIFIERS and words.text[k] != ","
 
 
 def _owner(words: Words, i: int) -> int:
-    while _is_part(words, i):
-        i = words.head[i]
+    while (whole := _whole(words, i)) is not None:
+        i = whole
     return i
 
 

@@ -9,7 +9,18 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-COLORS = _words("black white red green blue yellow orange pink purple brown grey gray golden beige")
+COLORS = _words(
+    """
+    black white red green blue yellow orange pink purple brown grey gray golden beige magenta cyan
+    turquoise teal crimson scarlet violet maroon
+    """
+)
+
+SHAPES = _words("round square oval triangular flat")
+"""Before a noun they say what it looks like, nouns as they may be."""
+
+FULL = _words("full free short tired proud afraid aware sick capable made")
+"""Adjectives that take "of"."""
 
 ACTORS = _words(
     """
@@ -46,8 +57,55 @@ MOTIONS = _words(
 SHOWS = _words("show depict feature contain include represent have see display portray get")
 """Verbs that only point at something: what follows their object describes it."""
 
-WHERE = _words("in at on to into onto through across along around during against over under")
+WHERE = _words("in at on to into onto out through across along around during against over under")
 """Prepositions that, behind verb and object, say where it happens."""
+
+ABOUT = _words(
+    "information book focus data news report article tips advice details effect tax attack"
+)
+"""Nouns whose "on" says what they are about."""
+
+SIDES = _words("back front top inside outside left right bottom")
+"""Parts of a thing that look like adverbs: "back of a hand"."""
+
+BODIED = _words(
+    """
+    headed haired eyed legged winged colored coloured shaped sided sized handed footed tailed eared
+    skinned faced breasted bellied necked flavored scented themed
+    """
+)
+"""Participles of nouns: with the word before they are one adjective."""
+
+LIKE = _words("style type size shape like sized shaped themed")
+"""Behind a hyphen they make an adjective of a noun: "wing-style"."""
+
+UNITS = _words(
+    """
+    cent cents euro euros dollar dollars yen mm cm m km inch inches feet foot meter meters metre
+    metres mile miles kg g gram grams liter liters litre litres hours minutes seconds degrees
+    """
+)
+"""Behind a number they measure, and name nothing."""
+
+NAMING = {
+    "united": _words("kingdom states nations arab"),
+    "new": _words(
+        "york yorker england zealand jersey mexico orleans delhi hampshire guinea brunswick"
+    ),
+}
+"""Adjectives that begin names of places, and how these go on."""
+
+SIZES = _words("size shape color height length width weight")
+
+ORDERS = _words(
+    """
+    make buy save get find take keep give read eat drink learn enjoy go see gather build install
+    remove add open close create choose select click press turn start stop help try use put move
+    clean cut cook play watch listen look call visit join follow share shop send show meet pick
+    attack ride catch run place
+    """
+)
+"""Verbs that are orders where they begin a title, nouns as they may be: "play guitar"."""
 
 COPULAS = _words("be look seem appear become feel get turn stay remain smell taste sound")
 """Verbs that say how something is."""
@@ -81,7 +139,8 @@ HOW_MANY = _words("lot lots plenty couple dozens hundreds thousands")
 QUANTIFIERS = _words(
     """
     many several few some various numerous multiple much more most own other another such same all
-    both each every any no half single dozen hundred first second third last next
+    both each every any no half single dozen hundred first second third fourth fifth sixth seventh
+    eighth ninth tenth last next
     """
 )
 """Tagged as adjectives, and say how many or which ones: no attributes."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 NOUNS = frozenset({"NN", "NNS", "NNP", "NNPS"})
 VERBS = frozenset({"VB", "VBD", "VBG", "VBN", "VBP", "VBZ"})
 ADJECTIVES = frozenset({"JJ", "JJR", "JJS"})
+_PAST = frozenset({"VBD", "VBN", "VBZ"})
 PARTICIPLES = frozenset({"VBG", "VBN", "VBD"})
 
 
@@ -32,6 +33,8 @@ class Words:
     """Offset in the caption."""
     end: list[int]
     children: list[list[int]] = field(default_factory=list)
+    is_name: bool = False
+    """Whether it is an entry of a keyword list or a file name: it names, and says nothing."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -79,7 +82,7 @@ class Words:
         return None
 
 
-def words_of(doc: Doc, text: str, offsets: Sequence[int]) -> Words:
+def words_of(doc: Doc, text: str, offsets: Sequence[int], is_name: bool) -> Words:
     """The words of a parsed `text`; `offsets` says where its characters stand in the caption."""
     # One array instead of a Python object per token: half of the time of reading a parse.
     array = doc.to_array(["TAG", "DEP", "HEAD", "IDX", "LENGTH"]).astype("int64")
@@ -95,8 +98,14 @@ def words_of(doc: Doc, text: str, offsets: Sequence[int]) -> Words:
         start=[offsets[place] for place in places],
         end=[offsets[end - 1] + 1 for end in ends],
     )
+    for i, tag in enumerate(words.tag):
+        if tag in _PAST and ends[i] - places[i] > 1 and text[places[i] : ends[i]].isupper():
+            # An "LED circle" was led by nobody.
+            words.tag[i] = "NNP"
+            words.dep[i] = "compound" if words.dep[i] == "amod" else words.dep[i]
     if "-" in words.text:
         words = _join_hyphens(words)
+    words.is_name = is_name
     words.children = [[] for _ in words.text]
     for word, above in enumerate(words.head):
         if above != word:
