@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,12 @@ def refuse_three(number: int) -> int:
     return number
 
 
+def die_at_three(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
 def test_every_unit_has_one_result():
     assert list(local.run(double, range(7), workers=1)) == [0, 2, 4, 6, 8, 10, 12]
     assert sorted(local.run(double, range(7), workers=2)) == [0, 2, 4, 6, 8, 10, 12]
@@ -30,6 +37,14 @@ def test_every_unit_has_one_result():
 def test_what_the_work_raises_is_raised_here(workers):
     with pytest.raises(InputError, match="three"):
         list(local.run(refuse_three, range(7), workers=workers))
+
+
+def test_a_worker_that_is_killed_is_one_sentence():
+    done = []
+    with pytest.raises(InputError, match="a worker was killed, or ran out of memory") as caught:
+        for number in local.run(die_at_three, range(4), workers=2):
+            done.append(number)
+    assert f"after {len(done)} shards of this run" in str(caught.value)
 
 
 def test_no_worker_is_an_input_error():

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -11,7 +12,13 @@ from curation_samples import ledger_rows, write_shard
 from PIL import Image
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.decontamination import INDEX_SCHEMA, open_evaluation_set, write_index
+from winnow.curation.decontamination import (
+    INDEX_SCHEMA,
+    is_index_of,
+    open_evaluation_set,
+    open_evaluation_sets,
+    write_index,
+)
 from winnow.curation.rules.contaminated import Contaminated
 from winnow.data.images import probe
 from winnow.types import InputError
@@ -155,3 +162,81 @@ def test_a_broken_set_is_refused(tmp_path):
     assert not (tmp_path / "index.parquet").exists()
     with pytest.raises(InputError, match="no evaluation set was given"):
         write_index({}, tmp_path / "index.parquet")
+
+
+def test_sets_of_one_last_name_are_two_sets(tmp_path):
+    specs = [
+        str(write_task(tmp_path / n / "things", [encoded(scene(i))])) for i, n in enumerate("ab")
+    ]
+    other = str(write_task(tmp_path / "fruit", [encoded(scene(2))]))
+    sets = open_evaluation_sets([*specs, other, f"{specs[0]}/"])
+    assert list(sets) == [*specs, "fruit"]
+    assert write_index(sets, tmp_path / "index.parquet") == 3
+    rows = rows_of(*(encoded(scene(n)) for n in range(3)))
+    reasons = Contaminated(against=tmp_path / "index.parquet").verdicts(rows, NO_CORPUS)
+    assert reasons.to_pylist() == [
+        f"contaminated: is s0 of {specs[0]}",
+        f"contaminated: is s0 of {specs[1]}",
+        "contaminated: is s0 of fruit",
+    ]
+
+
+def test_an_index_is_that_of_its_sets_until_one_changes(tmp_path):
+    task = write_task(tmp_path / "fruit", [encoded(scene(1))])
+    more = write_task(tmp_path / "more", [encoded(scene(2))])
+    path = tmp_path / "made" / "index.parquet"
+    sets = open_evaluation_sets([str(task)])
+    assert not is_index_of(path, sets)
+    write_index(sets, path)
+    assert is_index_of(path, sets)
+    assert not is_index_of(path, open_evaluation_sets([str(task), str(more)]))
+    assert not is_index_of(path, {"pears": sets["fruit"]})
+    os.utime(task / "test" / "0.tar", ns=(1, 1))
+    assert not is_index_of(path, sets)
+    write_index(sets, path)
+    assert is_index_of(path, sets)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert not is_index_of(path, sets)
+
+
+def test_pictures_beside_a_table_may_have_changed_without_it(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.png").write_bytes(encoded(scene(1)))
+    (tmp_path / "set" / "0.csv").write_text("image,caption\na.png,an apple\n")
+    sets = open_evaluation_sets([str(tmp_path / "set")])
+    assert write_index(sets, tmp_path / "index.parquet") == 1
+    assert not is_index_of(tmp_path / "index.parquet", sets)
+
+
+def test_the_identity_of_the_rule_is_what_the_index_holds(tmp_path):
+    task = write_task(tmp_path / "fruit", [encoded(scene(1))])
+    sets = {"fruit": open_evaluation_set(str(task))}
+    first, second = tmp_path / "a.parquet", tmp_path / "elsewhere" / "b.parquet"
+    write_index(sets, first)
+    rule = Contaminated(against=first)
+    identity = rule.identity()
+    os.utime(first, ns=(1, 1))
+    os.utime(task / "test" / "0.tar", ns=(1, 1))
+    write_index(sets, second)
+    assert first.read_bytes() != second.read_bytes()
+    assert rule.identity() == Contaminated(against=second).identity() == identity
+    assert Contaminated(against=first, radius=3).identity() != identity
+    write_index({"fruit": sets["fruit"], "again": sets["fruit"]}, first)
+    assert rule.identity() != identity
+
+
+def test_two_that_write_one_index_do_not_touch_each_other_s(tmp_path, monkeypatch):
+    task = write_task(tmp_path / "fruit", [encoded(scene(1))])
+    sets, path = {"fruit": open_evaluation_set(str(task))}, tmp_path / "made" / "index.parquet"
+    write, nested = pq.write_table, []
+
+    def write_and_be_overtaken(table, where):
+        write(table, where)
+        if not nested:
+            nested.append(where)
+            assert write_index(sets, path) == 1
+
+    monkeypatch.setattr(pq, "write_table", write_and_be_overtaken)
+    assert write_index(sets, path) == 1
+    assert is_index_of(path, sets)
+    assert [file.name for file in path.parent.iterdir()] == ["index.parquet"]

@@ -98,7 +98,8 @@ def test_a_url_may_have_a_fragment_but_a_comment_stands_behind_a_space(tmp_path)
     batch = batch.set_column(place, "url", pa.array([url]))
     for line in (url, f"{url} # why", f"{url}\t#why"):
         assert judged(listed(tmp_path, line), batch) == [f"excluded: url {url}"]
-    assert judged(listed(tmp_path, f"# {url}", f"#{url}"), batch) == [None]
+    other = "https://example.com/other.jpg"
+    assert judged(listed(tmp_path, f"# {url}", f"#{url}", other), batch) == [None]
 
 
 @pytest.mark.parametrize(
@@ -161,13 +162,15 @@ def test_files_that_are_no_list_are_refused(tmp_path):
         judged(tmp_path / "binary.txt")
 
 
-def test_an_empty_list_drops_nothing_and_a_changed_one_is_read_again(tmp_path):
+def test_an_empty_list_is_refused_and_a_changed_one_is_read_again(tmp_path):
     path = listed(tmp_path, "# nothing yet")
-    assert judged(path) == [None] * len(URLS)
+    with pytest.raises(InputError, match="has no entry, so it would exclude nothing"):
+        judged(path)
     path.write_text("https://example.com/a.jpg\n")
     assert judged(path)[0] == "excluded: url https://example.com/a.jpg"
     assert judged(path, rows().slice(0, 0)) == []
-    assert judged(listed(tmp_path, "url", name="list.csv")) == [None] * len(URLS)
+    with pytest.raises(InputError, match=r"list\.csv has no entry"):
+        judged(listed(tmp_path, "url", name="list.csv"))
 
 
 def test_a_long_list_is_membership(tmp_path):

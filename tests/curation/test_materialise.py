@@ -197,6 +197,10 @@ def test_the_folder_of_another_selection_is_refused(curated, selection, tmp_path
         with pytest.raises(InputError, match="holds another selection, or the same in shards of"):
             materialise(chosen, out, samples_per_shard=size)
     assert bytes_of(out) == before
+    for plan in ("[]", "{}", '{"samples": 3}'):
+        (out / "plan.json").write_text(plan)
+        with pytest.raises(InputError, match=r"new/plan\.json is no plan of shards"):
+            materialise(selection, out, samples_per_shard=3)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("...")
     with pytest.raises(InputError, match=r"is not empty \(thesis\.tex is there\)"):

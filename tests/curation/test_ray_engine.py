@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from made_up import CountBytes, ManyLetters
@@ -31,6 +32,10 @@ def die_once(marker: Path) -> str:
         marker.write_bytes(b"")
         os.kill(os.getpid(), signal.SIGKILL)
     return "done"
+
+
+def die_always(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def refuse_three(number: int) -> int:
@@ -102,6 +107,26 @@ def test_what_the_work_raises_is_raised_here_as_it_was(cluster):
 def test_a_unit_whose_worker_died_is_begun_again(cluster, tmp_path):
     assert list(ray_engine.run(die_once, [tmp_path / "begun"], workers=1)) == ["done"]
     assert (tmp_path / "begun").exists()
+
+
+@pytest.mark.slow
+def test_a_unit_whose_workers_all_die_is_one_sentence(cluster):
+    with pytest.raises(InputError, match=r"came to no end \(WorkerCrashedError: .*fewer --workers"):
+        list(ray_engine.run(die_always, [0], workers=1))
+
+
+@pytest.mark.parametrize("kind", ["OutOfMemoryError", "WorkerCrashedError", "ObjectLostError"])
+def test_what_ray_cannot_finish_is_one_sentence(kind):
+    exceptions = pytest.importorskip("ray.exceptions")
+    error = getattr(exceptions, kind).__new__(getattr(exceptions, kind))
+    error.__class__ = type(kind, (getattr(exceptions, kind),), {"__str__": lambda _: "one\ntwo"})
+
+    def get(_: object) -> None:
+        raise error
+
+    with pytest.raises(InputError) as caught:
+        ray_engine._result(SimpleNamespace(get=get, exceptions=exceptions), None)
+    assert f"({kind}: one): the same command goes on" in str(caught.value)
 
 
 @pytest.mark.slow

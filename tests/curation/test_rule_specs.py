@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import MISSING, fields
+from pathlib import Path
 
 import pytest
 from curation_samples import ledger_rows
@@ -13,6 +14,7 @@ from winnow.curation.rules.caption_length import CaptionLength
 from winnow.curation.rules.caption_placeholder import CaptionPlaceholder
 from winnow.curation.rules.catalog import RULES
 from winnow.curation.rules.complexity import Complexity
+from winnow.curation.rules.exclude import Exclude
 from winnow.curation.rules.score import Score
 from winnow.curation.selections import SELECTIONS, cat, clean
 from winnow.types import InputError
@@ -87,6 +89,14 @@ def test_rules_that_judge_a_row_by_itself_ask_no_corpus(kind):
         (["cat"], ["complexity=2"], "'complexity=2' sets nothing"),
         (["score"], [], "does not describe a Score"),
         (["missing.json"], [], "missing.json cannot be read"),
+        (["caption-placeholder:phrases=photo"], [], r'write phrases=\["photo"\]'),
+        (["cat"], ["complexity.least=2.9"], "expected int @ Complexity.least"),
+        (["cat"], ["complexity.least=true"], "expected int @ Complexity.least"),
+        (["cat"], ["complexity.least=-1"], r"^complexity.least=-1: .*: give 0 or more$"),
+        (["score:column=nsfw,most=NaN"], [], "'score' cannot have most=nan"),
+        (["score:column=nsfw,most=-Infinity"], [], "'score' cannot have most=-inf"),
+        (["score:column=nsfw,most=inf"], [], "expected float"),
+        (["score:column=nsfw,least=2,most=1"], [], r"^score:.*holds no number, so every pair"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(words, settings, message):
@@ -97,3 +107,26 @@ def test_what_is_wrong_is_said_in_a_sentence(words, settings, message):
 def test_names_of_selections_come_from_their_words():
     assert name_of(["clean", "cat"]) == "clean-cat"
     assert name_of(["folder/my rules.json", "complexity:least=2"]) == "my-rules-complexity"
+
+
+def test_a_whole_number_does_for_a_fraction_and_null_for_no_limit():
+    (score,) = read_rules(["score:column=nsfw,least=0,most=null"])
+    assert score == Score(column="nsfw", least=0.0)
+    (length,) = read_rules(["caption-length:max_words=null"])
+    assert length == CaptionLength(max_words=None)
+
+
+def test_a_file_that_names_itself_is_refused_and_one_named_twice_is_not(tmp_path):
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    one.write_text(json.dumps([str(two)]))
+    two.write_text(json.dumps(["complexity", str(tmp_path / "." / "one.json")]))
+    with pytest.raises(InputError, match=r"one\.json names itself, or a file that names it"):
+        read_rules([str(one)])
+    two.write_text(json.dumps(["complexity"]))
+    assert read_rules([str(one), str(two)]) == (Complexity(), Complexity())
+
+
+def test_saved_rules_find_their_files_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved = Exclude(path=Path("lists/../out.txt")).settings()
+    assert saved == {"rule": "exclude", "path": str(tmp_path / "out.txt")}

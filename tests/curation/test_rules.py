@@ -1,6 +1,11 @@
-import pytest
-from curation_samples import caption_verdicts, verdicts
+import math
+import pickle
 
+import pytest
+from curation_samples import caption_verdicts, ledger_rows, verdicts
+
+from winnow.curation.corpus import Corpus
+from winnow.curation.rules.action import HasAction
 from winnow.curation.rules.caption_file_name import CaptionFileName
 from winnow.curation.rules.caption_length import CaptionLength
 from winnow.curation.rules.caption_letters import CaptionLetters
@@ -8,10 +13,14 @@ from winnow.curation.rules.caption_markup import CaptionMarkup
 from winnow.curation.rules.caption_placeholder import CaptionPlaceholder
 from winnow.curation.rules.caption_repeated import CaptionRepeated
 from winnow.curation.rules.caption_url import CaptionUrl
+from winnow.curation.rules.complexity import Complexity
 from winnow.curation.rules.duplicates import DuplicatePair, DuplicatePicture
+from winnow.curation.rules.language import Language
 from winnow.curation.rules.picture_aspect import PictureAspect
 from winnow.curation.rules.picture_size import PictureSize
-from winnow.curation.selections import clean
+from winnow.curation.rules.text_spotting import TextSpotting
+from winnow.curation.selections import basic, clean
+from winnow.types import InputError
 
 GOOD_CAPTIONS = (
     "red apple",
@@ -196,19 +205,74 @@ def test_duplicates_keep_the_first_and_name_it():
         {"picture": "one", "caption": "a dog"},
         {"picture": "one", "caption": "a dog"},
     )
+    uids = ledger_rows(*samples)["uid"].to_pylist()
     pair, same_picture = "duplicate-pair: of row", "duplicate-picture: of row"
     assert verdicts(DuplicatePair(), *samples) == [
         None,
         None,
-        f"{pair} 0 of 00000",
+        f"{pair} 0 of 00000, uid {uids[0]}",
         None,
-        f"{pair} 3 of 00000",
+        f"{pair} 3 of 00000, uid {uids[3]}",
     ]
     assert verdicts(DuplicatePicture(), *samples) == [
         None,
         None,
-        *[f"{same_picture} 0 of 00000"] * 3,
+        *[f"{same_picture} 0 of 00000, uid {uids[0]}"] * 3,
     ]
+
+
+def test_duplicates_name_the_uid_of_a_row_in_another_shard_and_survive_being_sent():
+    shards = [
+        ledger_rows({"picture": "one"}, {"picture": "two"}),
+        ledger_rows(number=1),
+        ledger_rows({"picture": "three"}, {"picture": "two"}, number=2),
+    ]
+    corpus, rule = Corpus(lambda: shards), DuplicatePicture()
+    expected = f"duplicate-picture: of row 1 of 00000, uid {shards[0]['uid'][1]}"
+    for _ in range(2):
+        reasons = [reason for rows in shards for reason in rule.verdicts(rows, corpus).to_pylist()]
+        assert reasons == [None, None, None, expected]
+        rule = pickle.loads(pickle.dumps(rule))  # noqa: S301
+        assert rule == DuplicatePicture()
+
+
+def test_the_ceiling_of_words_can_be_taken_away_and_datacomp_s_filter_has_none():
+    caption = "word " * 300
+    assert caption_verdicts(CaptionLength(), caption) == ["caption-too-long"]
+    assert caption_verdicts(CaptionLength(max_words=None), caption, "a") == [
+        None,
+        "caption-too-short",
+    ]
+    (length,) = (rule for rule in basic() if isinstance(rule, CaptionLength))
+    assert caption_verdicts(length, caption) == [None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "values", "wanted"),
+    [
+        (PictureSize, "min_side", (-1,), "0 or more"),
+        (PictureAspect, "max_ratio", (0.9, math.nan, math.inf), "1 or more"),
+        (CaptionLength, "min_words", (-1,), "0 or more"),
+        (CaptionLength, "min_characters", (-1,), "0 or more"),
+        (CaptionLength, "max_words", (0,), "1 or more"),
+        (CaptionLetters, "min_share", (-0.1, 1.1, math.nan), "a number from 0 to 1"),
+        (CaptionUrl, "least_share", (-0.1, 50, math.nan), "a number from 0 to 1"),
+        (CaptionRepeated, "max_pictures", (0,), "1 or more"),
+        (Language, "least", (-0.5, 80), "a number from 0 to 1"),
+        (Complexity, "least", (-1,), "0 or more"),
+        (HasAction, "least", (-1,), "0 or more"),
+        (TextSpotting, "confidence", (-0.1, 80), "a number from 0 to 1"),
+        (TextSpotting, "least_run", (0,), "1 or more"),
+    ],
+)
+def test_thresholds_without_a_meaning_are_refused(kind, field, values, wanted):
+    for value in values:
+        with pytest.raises(InputError, match=rf"{kind.__name__}\({field}={value}\): give {wanted}"):
+            kind(**{field: value})
+
+
+def test_no_phrase_at_all_drops_nothing():
+    assert caption_verdicts(CaptionPlaceholder(phrases=()), "image") == [None]
 
 
 HOSTILE_CAPTIONS = (

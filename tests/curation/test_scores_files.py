@@ -1,6 +1,8 @@
 import csv
 import json
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -198,3 +200,12 @@ def test_the_index_is_kept_with_the_user_s_caches(tmp_path, monkeypatch):
     assert json.loads(facts.read_text()) == {"identity": annotator.identity()}
     rows = np.load(facts.with_suffix(".npy"), mmap_mode="r")
     assert rows.dtype.descr[:2] == KEY_DTYPE.descr
+
+
+def test_files_of_other_letters_have_names_of_their_own():
+    names = [
+        UserScores(path=Path(f"{stem}.csv")).name for stem in ("分数", "点数", "分数2", "2020")
+    ]
+    assert len(set(names)) == 4
+    assert all(re.fullmatch(r"scores-([0-9]+-)?[0-9a-f]{8}", name) for name in names)
+    assert UserScores(path=Path("Schönheit 2.csv")).name == "scores-sch-nheit-2"

@@ -19,6 +19,7 @@ from winnow.data.folder import Folder
 from winnow.data.selection import Selection
 from winnow.data.sources import open_source
 from winnow.data.subset import write_subset
+from winnow.types import InputError
 
 
 @pytest.fixture
@@ -99,3 +100,15 @@ def test_languages_select(tmp_path):
     write_shard(tmp_path / "shards" / "0.tar", pairs)
     summary = run(tmp_path / "shards", tmp_path / "out", (Language(),), [DetectLanguage()])
     assert (summary.kept, summary.dropped["language-other"]) == (1, 2)
+
+
+def test_files_that_would_be_kept_under_one_name_are_refused(tmp_path):
+    files = []
+    for folder, column in (("a", "risk"), ("b", "taste")):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "s.csv"
+        path.write_text(f"uid,{column}\n{'0' * 32},1\n")
+        files.append(UserScores(path=path, cache=tmp_path / "cache"))
+    assert [stage.annotator for stage in plan_stages((), [], asked=files[:1])] == files[:1]
+    with pytest.raises(InputError, match=r"a/s\.csv and .*b/s\.csv hold .* as 'scores-s'"):
+        plan_stages((), [], asked=files)

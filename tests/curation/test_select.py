@@ -40,6 +40,12 @@ def read_verdicts(out: Path, name: str) -> dict[str, tuple[bool, str | None, lis
     return {row["key"]: (row["kept"], row["reason"], row["reasons"]) for row in rows}
 
 
+def uid_of(out: Path, key: str) -> str:
+    """The uid that the ledger has for a key of its first shard."""
+    rows = pq.read_table(out / "ledger" / "00000.parquet").to_pylist()
+    return next(row["uid"] for row in rows if row["key"] == key)
+
+
 def test_every_sample_is_accounted_for(ledger):
     summary = select(ledger, clean(), name="clean")
     assert (summary.seen, summary.kept, summary.errors) == (21, 3, 3)
@@ -103,10 +109,11 @@ def test_all_reasons_of_a_sample_are_kept_and_errors_have_none(ledger):
     rules = (CaptionLength(min_words=3), CaptionFileName(), DuplicatePicture())
     summary = select(ledger, rules, name="mine")
     verdicts = read_verdicts(ledger, "mine")
+    kept = f"row 1 of 00000, uid {uid_of(ledger, '0000001')}"
     assert verdicts["0000000"] == (
         False,
         "caption-too-short",
-        ["caption-too-short", "caption-file-name", "duplicate-picture: of row 1 of 00000"],
+        ["caption-too-short", "caption-file-name", f"duplicate-picture: of {kept}"],
     )
     assert verdicts["0000001"] == (True, None, [])
     assert verdicts["0000003"] == (False, None, [])
@@ -120,10 +127,11 @@ def test_kept_copy_is_the_first_that_no_earlier_rule_drops(ledger):
     late, early = read_verdicts(ledger, "late"), read_verdicts(ledger, "early")
     # The first copy is called IMG_2041.JPG: rules that judge captions belong before duplicates.
     assert [late[key][0] for key in ("0000000", "0000001", "0010000")] == [False, True, False]
-    assert late["0010000"][1] == "duplicate-pair: of row 1 of 00000"
-    assert late["0010001"][1] == "duplicate-picture: of row 1 of 00000"
+    first, second = (uid_of(ledger, key) for key in ("0000000", "0000001"))
+    assert late["0010000"][1] == f"duplicate-pair: of row 1 of 00000, uid {second}"
+    assert late["0010001"][1] == f"duplicate-picture: of row 1 of 00000, uid {second}"
     assert [early[key][0] for key in ("0000000", "0000001", "0010000")] == [False, False, False]
-    assert early["0000001"][1] == "duplicate-picture: of row 0 of 00000"
+    assert early["0000001"][1] == f"duplicate-picture: of row 0 of 00000, uid {first}"
 
 
 def test_selection_opens_for_training_and_its_addresses_hold_the_pictures(ledger, shards):

@@ -103,7 +103,9 @@ def annotate(shard: Shard, stage: Stage, known: AnnotationStats | None) -> Annot
             file.write_batch(merged)
             computed += pc.sum(merged[COMPUTED.name]).as_py() or 0
             errors.update(error_code(e) for e in merged[ERROR.name].drop_null().to_pylist())
-            digest.update(np.packbits(merged[COMPUTED.name].to_numpy(zero_copy_only=False)).tobytes())
+            digest.update(
+                np.packbits(merged[COMPUTED.name].to_numpy(zero_copy_only=False)).tobytes()
+            )
         numbered.sign(file, digest.hexdigest())
         # Only now: until here the old rows stand, and their record is right.
         numbered.forget(folder, shard.number)

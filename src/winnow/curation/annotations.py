@@ -141,8 +141,8 @@ def check_annotations(
         if not all(fresh) or len(kinds) != 1:
             raise InputError(
                 f"the annotations in {folder.url} are unfinished ({sum(fresh)} of {len(ledger)} "
-                f"shards, {len(kinds)} setting(s)): run the same `winnow curate` again, it goes "
-                "on where it stopped"
+                f"shards, {len(kinds)} setting(s)): run `winnow curate` with all shards "
+                "again, it goes on where it stopped"
             )
         identities.append(kinds.pop())
     return identities

@@ -5,13 +5,16 @@
     key           the picture's key in its set
     set           the name of the set
 
-The file also says which version of the perceptual hash it holds: others cannot be compared.
+The file also says which version of the perceptual hash it holds, for others cannot be compared, and
+which files it was made from, as they were then: while they are that, it need not be made again.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +22,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from winnow.curation.hamming import HammingIndex
+from winnow.data.files import file_system, is_remote, mendable
+from winnow.data.folder import Folder
 from winnow.data.images import ImageError, probe
 from winnow.data.ledger import Address
 from winnow.data.perceptual import HASH_VERSION
 from winnow.data.sample import RawSample, Reader
-from winnow.data.sources import Source, open_reader, open_source
+from winnow.data.sources import TABLES, Source, open_reader, open_source
 from winnow.types import InputError
 
 INDEX_SCHEMA = pa.schema(
@@ -36,6 +41,20 @@ INDEX_SCHEMA = pa.schema(
     metadata={"winnow.picture_hash": str(HASH_VERSION)},
 )
 _TASK_FOLDER = "test"
+_SETS = b"winnow.sets"
+
+
+def open_evaluation_sets(specs: Sequence[str]) -> dict[str, Source]:
+    """The evaluation sets at paths or URLs, by their last name where no two have the same.
+
+    Raises InputError where there is none at one of them.
+    """
+    specs = list(dict.fromkeys(spec.rstrip("/") or spec for spec in specs))
+    names = [Path(spec).name or spec for spec in specs]
+    return {
+        name if names.count(name) == 1 else spec: open_evaluation_set(spec)
+        for name, spec in zip(names, specs, strict=True)
+    }
 
 
 def open_evaluation_set(spec: str) -> Source:
@@ -47,9 +66,10 @@ def open_evaluation_set(spec: str) -> Source:
 def write_index(sets: Mapping[str, Source], path: Path) -> int:
     """Write the index of the pictures of evaluation sets, by name; returns how many they are.
 
-    A picture needs no caption here. One that cannot be decoded is known by its bytes alone. Raises
-    InputError where a shard is broken or has no picture.
+    A picture needs no caption here. One that cannot be decoded is known by its bytes alone. Several
+    writers may be at one path at once. Raises InputError where a shard is broken or has no picture.
     """
+    made_from = _made_from(sets)  # before they are read: a later change is one
     rows = [
         {**_facts(image), "key": key, "set": name}
         for name, source in sets.items()
@@ -57,11 +77,30 @@ def write_index(sets: Mapping[str, Source], path: Path) -> int:
     ]
     if not rows:
         raise InputError("no evaluation set was given: name at least one")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), partial)
-    partial.replace(path)
+    schema = INDEX_SCHEMA.with_metadata({**INDEX_SCHEMA.metadata, _SETS: made_from or ""})
+    folder = Folder.at(path.parent)
+    folder.sweep()
+    with folder.writing(path.name) as partial:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial)
     return len(rows)
+
+
+def is_index_of(path: Path, sets: Mapping[str, Source]) -> bool:
+    """Whether there is an index of these sets at `path`, made from their files as they are now."""
+    try:
+        made_from = pq.read_schema(path).metadata[_SETS]
+    except (OSError, pa.ArrowException, KeyError, TypeError):
+        return False
+    return made_from != b"" and made_from.decode() == _made_from(sets)
+
+
+def content_of(path: Path) -> str:
+    """A sha256 of what is in an index, whoever wrote it and when. Raises InputError."""
+    table = _read(path).replace_schema_metadata(None).combine_chunks()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return hashlib.sha256(sink.getvalue()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +141,33 @@ class EvaluationPictures:
         index[has_hash], distance[has_hash] = found
         picture = np.append(self.near_rows, -1)[index]
         return self.names.take(pa.array(picture, mask=picture < 0)), distance
+
+
+def _made_from(sets: Mapping[str, Source]) -> str | None:
+    """Names the sets, and the files of theirs as they are now; None where that cannot be said."""
+    found: list[Any] = [HASH_VERSION]
+    for name, source in sets.items():
+        for shard in source.shards:
+            state = _state(shard)
+            if state is None:
+                return None
+            found.append([name, shard, *state])
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def _state(shard: str) -> tuple[int, str] | None:
+    """Size and time of a shard, or its entity tag; other ones, another shard."""
+    if shard.endswith(TABLES):
+        return None  # its pictures are other files
+    with mendable(shard):
+        if not is_remote(shard):
+            facts = Path(shard).stat()
+            return facts.st_size, str(facts.st_mtime_ns)
+        store, name = file_system(shard)
+        info: dict[str, Any] = store.info(name)
+    changes = (info.get(key) for key in ("ETag", "LastModified", "mtime", "updated", "created"))
+    change = next((str(one) for one in changes if one), None)
+    return None if change is None else (info.get("size") or 0, change)
 
 
 def _pictures(source: Source) -> Iterator[tuple[str, bytes]]:

@@ -78,8 +78,8 @@ class Ledger:
         done = tuple(s for s, shard in zip(stats, shards, strict=True) if s and s.shard == shard)
         if len(done) < len(shards):
             raise InputError(
-                f"{folder.url} is unfinished ({len(done)} of {len(shards)} shards): run the same "
-                "`winnow curate` again, it goes on where it stopped"
+                f"{folder.url} is unfinished ({len(done)} of {len(shards)} shards): run `winnow "
+                "curate` with all shards again, it goes on where it stopped"
             )
         return cls(out=out, stats=done)
 

@@ -141,10 +141,15 @@ def _claim(folder: Folder, plan: dict[str, object]) -> None:
     """Make `folder` the place of this plan. Raises InputError where it is another's."""
     if folder.exists(PLAN_FILE):
         found = read_json(folder, PLAN_FILE)
+        if not isinstance(found, dict) or found.keys() != plan.keys():
+            raise InputError(
+                f"{folder}/{PLAN_FILE} is no plan of shards: choose another folder, or delete "
+                "that file"
+            )
         if found != plan:
             raise InputError(
                 f"{folder} holds another selection, or the same in shards of another size "
-                f"({found.get('samples')} pairs by {found.get('samples_per_shard')}): choose "
+                f"({found['samples']} pairs by {found['samples_per_shard']}): choose "
                 "another folder, or delete that one"
             )
         folder.sweep()

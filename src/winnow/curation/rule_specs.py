@@ -6,12 +6,13 @@ objects `{"rule": "complexity", "least": 2}`; the `summary.json` of a selection 
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from winnow.config import from_dict, read_json
 from winnow.curation.rules.catalog import RULES
@@ -79,11 +80,12 @@ def from_settings(settings: Mapping[str, Any], *, where: str) -> Rule:
     return _make(_class(name), values, where=where)
 
 
-def _of_word(word: str) -> tuple[Rule, ...]:
+def _of_word(word: str, within: tuple[Path, ...] = ()) -> tuple[Rule, ...]:
+    """The rules of a word, which stands in the files `within`."""
     if word in SELECTIONS:
         return SELECTIONS[word]()
     if word.endswith(".json"):
-        return _of_file(Path(word))
+        return _of_file(Path(word), within)
     name, _, listed = word.partition(":")
     kind = _class(name)
     # A comma parts two fields only where a name and an equals sign follow: values may hold commas.
@@ -97,7 +99,11 @@ def _of_word(word: str) -> tuple[Rule, ...]:
     return (_make(kind, {field: _value(value) for field, value in values.items()}, where=word),)
 
 
-def _of_file(path: Path) -> tuple[Rule, ...]:
+def _of_file(path: Path, within: tuple[Path, ...]) -> tuple[Rule, ...]:
+    if path.resolve() in within:
+        raise InputError(
+            f"{path} names itself, or a file that names it: write the rules meant in its place"
+        )
     listed = read_json(path)
     if isinstance(listed, dict):
         listed = listed.get("rules")
@@ -108,7 +114,7 @@ def _of_file(path: Path) -> tuple[Rule, ...]:
     rules: list[Rule] = []
     for entry in listed:
         if isinstance(entry, str):
-            rules += _of_word(entry)
+            rules += _of_word(entry, (*within, path.resolve()))
         elif isinstance(entry, dict):
             rules.append(from_settings(entry, where=str(path)))
         else:
@@ -128,12 +134,25 @@ def _class(name: str) -> type[Rule]:
 
 
 def _make(kind: type[Rule], values: Mapping[str, Any], *, where: str) -> Rule:
+    types = get_type_hints(kind)
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    for field in values:
+    for field, value in values.items():
         if field not in known:
             listed = ", ".join(sorted(known)) or "none"
             raise InputError(f"{where}: {kind.name()!r} has no field {field!r}; it has {listed}")
+        _check_kind(field, value, types[field], where=f"{where}: {kind.name()!r}")
     return from_dict(kind, dict(values), where=where)
+
+
+def _check_kind(field: str, value: Any, kind: Any, *, where: str) -> None:
+    """Raise InputError for values that would pass for something else."""
+    if isinstance(value, str) and get_origin(kind) is tuple:
+        raise InputError(
+            f"{where} has a list in {field!r}, and {value!r} is none: write "
+            f"{field}={json.dumps([value])}"
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{where} cannot have {field}={value}: give a number")
 
 
 def _without_name(rule: Rule) -> dict[str, Any]:

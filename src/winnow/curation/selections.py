@@ -52,10 +52,12 @@ def clean() -> tuple[Rule, ...]:
 def basic() -> tuple[Rule, ...]:
     """DataComp's basic filter (Gadre et al., arXiv 2304.14108): English, length, size, aspect.
 
-    More than 2 words and 5 characters, a shorter side of 200 pixels or more, at most 3 to 1.
+    More than 2 words and 5 characters, a shorter side of 200 pixels or more, at most 3 to 1. Sides
+    are those of the pictures as they are stored; DataComp took the `original_width` and
+    `original_height` of the download, before it made larger ones smaller.
     """
     return (
-        CaptionLength(min_words=3, min_characters=6),
+        CaptionLength(min_words=3, min_characters=6, max_words=None),
         PictureSize(min_side=200),
         PictureAspect(max_ratio=3.0),
         Language(least=0.0),  # the likeliest language, however likely

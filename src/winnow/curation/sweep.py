@@ -71,6 +71,8 @@ def values_of(listed: str) -> list[str]:
         first, last, step = (Decimal(part or "1") for part in span.groups())
     except InvalidOperation as error:
         raise InputError(f"{listed!r} is no range: write FROM..TO or FROM..TO:STEP") from error
+    if last < first:
+        raise InputError(f"{listed!r} runs backwards and holds no value: write {last}..{first}")
     if step <= 0 or (last - first) / step >= _MOST_VALUES:
         raise InputError(f"{listed!r} is no range of at most {_MOST_VALUES} values: widen its step")
     return [

@@ -1,13 +1,15 @@
 """From what a user points at to a selection that training can read."""
 
+import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import tyro
+from rich.markup import escape
 from rich.table import Table
 
 from winnow.curation.annotate import annotate
@@ -15,11 +17,11 @@ from winnow.curation.annotators.annotator import Annotator
 from winnow.curation.annotators.clip_score import ClipScore
 from winnow.curation.annotators.language import DetectLanguage
 from winnow.curation.annotators.parse import ParseCaptions
-from winnow.curation.annotators.scores import UserScores
+from winnow.curation.annotators.scores import UserScores, user_cache
 from winnow.curation.annotators.spotting import SpotText
-from winnow.curation.decontamination import open_evaluation_set, write_index
+from winnow.curation.decontamination import is_index_of, open_evaluation_sets, write_index
 from winnow.curation.engines import local, ray
-from winnow.curation.engines.slices import WHOLE, parse_slice
+from winnow.curation.engines.slices import WHOLE, Slice, parse_slice
 from winnow.curation.ledger_files import annotations_folder, ledger_folder, read_shards
 from winnow.curation.rule_specs import name_of, read_rules
 from winnow.curation.rules.contaminated import Contaminated
@@ -33,13 +35,13 @@ from winnow.data.columns import DETECT, Columns
 from winnow.data.files import is_remote
 from winnow.data.folder import Folder
 from winnow.data.selection import FACTS_FILE, KEPT_FILE, Selection
-from winnow.data.sources import open_source
+from winnow.data.sources import Source, open_source
 from winnow.types import InputError
 
 ENGINES = {"local": local.run, "ray": ray.run}
 """What carries out the work on shards, by the name that the command line knows."""
 
-INDEX_FILE = "evaluation-pictures.parquet"
+INDEX_STEM = "evaluation-pictures"
 """The pictures of evaluation sets that a selection is kept apart from, among the annotations."""
 
 MAX_ERRORS = 0.01
@@ -78,7 +80,7 @@ class Curate(Annotators):
     """Evaluation sets, in clip-benchmark's layout or as shards: pairs with a picture of theirs, or
     nearly, are dropped first (the rule `contaminated`)."""
     name: str | None = None
-    """What the selection is called; default: what the rules are called."""
+    """What the selection is called; default: what the rules are called, and `-against`."""
     audit_all: bool = False
     """Look at every pair with every annotator that a rule needs, also at pairs dropped already."""
     max_errors: float = MAX_ERRORS
@@ -132,20 +134,25 @@ def curate(
 def run_curate(options: Curate, *, say: Callable[[str], None]) -> Curated | None:
     """What `winnow curate` does; None for a slice, which selects nothing."""
     rules = read_rules(options.rules, settings=options.set)
-    name = options.name or name_of(options.rules)
-    out = Folder.at(options.out)
+    out, name = Folder.at(options.out), _name(options)
     selected_into = selection_folder(out, name)
-    if options.against:
-        rules = (Contaminated(against=index_sets(options.against, out)), *rules)
-    if options.shards:
-        source = open_source(options.shards, columns=options.columns)
+    source, part = _source(options, out), _part(options)
+    sets = open_evaluation_sets(options.against)
+    index = index_path(sets, out)
+    if sets:
+        rules = (Contaminated(against=index), *rules)
+    # Nothing is written before all that was asked for is known to be there.
+    stages = stages_for(rules, options, audit_all=options.audit_all) if source else ()
+    if sets and not is_index_of(index, sets):
+        write_index(sets, index)
+    if source is not None:
         result = annotate(
             source,
             out,
             workers=_or_all_cores(options.workers),
-            stages=stages_for(rules, options, audit_all=options.audit_all),
+            stages=stages,
             engine=ENGINES[options.engine],
-            part=WHOLE if options.slice is None else parse_slice(options.slice),
+            part=part,
             max_errors=options.max_errors,
             say=say,
         )
@@ -155,26 +162,42 @@ def run_curate(options: Curate, *, say: Callable[[str], None]) -> Curated | None
                 "are done; when all slices are, run the same command without --slice"
             )
             return None
-    elif not read_shards(ledger_folder(out)):
-        raise InputError(f"{out.url} holds no ledger to select from: name the shards to curate")
     return Curated(folder=selected_into, summary=select(out, rules, name=name))
 
 
-def index_sets(specs: Sequence[str], out: Folder) -> Path:
-    """The index of the pictures of evaluation sets, made anew; the file is touched if it changes.
+def _name(options: Curate) -> str:
+    name = name_of(options.rules)
+    return options.name or (f"{name}-against" if options.against else name)
 
-    Raises InputError where a set is missing or broken, or where `out` is in a store.
+
+def _source(options: Curate, out: Folder) -> Source | None:
+    """The shards to annotate; None where pairs are selected again from what there is."""
+    if options.shards:
+        return open_source(options.shards, columns=options.columns)
+    if options.slice is not None:
+        raise InputError(
+            f"--slice {options.slice} is a share of shards, and none are named: name all of them, "
+            "as in every slice"
+        )
+    if not read_shards(ledger_folder(out)):
+        raise InputError(f"{out.url} holds no ledger to select from: name the shards to curate")
+    return None
+
+
+def _part(options: Curate) -> Slice:
+    return WHOLE if options.slice is None else parse_slice(options.slice)
+
+
+def index_path(sets: Mapping[str, Source], out: Folder) -> Path:
+    """Where the index of these evaluation sets belongs, the same for every slice.
+
+    It is read like a file: that of an `out` in a store is in the user's cache, which every machine
+    that takes part has to see.
     """
-    path = annotations_folder(out).path / INDEX_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{INDEX_FILE}.fresh")
-    write_index({Path(spec).name or spec: open_evaluation_set(spec) for spec in specs}, fresh)
-    # Rules that read an unchanged file are unchanged, and what passed them is not looked at again.
-    if path.is_file() and path.read_bytes() == fresh.read_bytes():
-        fresh.unlink()
-    else:
-        fresh.replace(path)
-    return path
+    named = "\0".join(f"{name}\0{shard}" for name in sets for shard in sets[name].shards)
+    digest = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    folder = user_cache() if out.is_remote else annotations_folder(out).path
+    return folder / f"{INDEX_STEM}-{digest}.parquet"
 
 
 def stages_for(
@@ -246,7 +269,7 @@ def _only_selection(curated: Folder) -> Folder:
 
 def funnel(summary: Summary) -> Table:
     """The account of a selection for the terminal: seen = kept + dropped by reason + errors."""
-    table = Table(title=f"selection {summary.selection}", title_justify="left")
+    table = Table(title=f"selection {escape(summary.selection)}", title_justify="left")
     table.add_column("first reason")
     table.add_column("pairs", justify="right")
     table.add_column("share", justify="right")
@@ -255,7 +278,7 @@ def funnel(summary: Summary) -> Table:
     rows |= {f"- error: {code}": count for code, count in summary.errors_by_code.items()}
     rows |= {"= kept": summary.kept}
     for name, count in rows.items():
-        table.add_row(name, f"{count:,}", f"{count / max(1, summary.seen):.1%}")
+        table.add_row(escape(name), f"{count:,}", f"{count / max(1, summary.seen):.1%}")
     return table
 
 
@@ -267,7 +290,7 @@ def planted_table(comparison: TruthComparison) -> Table:
         table.add_column(name, justify="right")
     rows = comparison.recall | {"all": comparison.recall_overall}
     for kind, share in rows.items():
-        table.add_row(kind, f"{share.of:,}", f"{share.count:,}", f"{share.value:.1%}")
+        table.add_row(escape(kind), f"{share.of:,}", f"{share.count:,}", f"{share.value:.1%}")
     precision = comparison.precision_overall
     table.caption = (
         f"of {precision.of:,} dropped pairs {precision.count:,} were noise: "

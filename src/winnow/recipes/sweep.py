@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import tyro
+from rich.markup import escape
 from rich.table import Table
 
 from winnow.curation.rule_specs import from_settings, read_rules
@@ -51,15 +52,16 @@ def rules_of(out: Folder, selection: str | None) -> tuple[Rule, ...]:
 
 def _table(setting: str, rows: list[SweepRow]) -> Table:
     name, _, _ = setting.partition("=")
-    table = Table(title=f"{name}: what would be kept", title_justify="left")
-    table.add_column(name.partition(".")[2])
+    table = Table(title=f"{escape(name)}: what would be kept", title_justify="left")
+    table.add_column(escape(name.partition(".")[2]))
     for title in ("kept", "share", "dropped by it", "dropped by others", "unknown"):
         table.add_column(title, justify="right")
     for row in rows:
         seen = row.kept + row.dropped + row.other + row.unknown
         counts = (row.dropped, row.other, row.unknown)
         share = f"{row.kept / max(1, seen):.1%}"
-        table.add_row(row.value, f"{row.kept:,}", share, *(f"{count:,}" for count in counts))
+        numbers = (f"{row.kept:,}", share, *(f"{count:,}" for count in counts))
+        table.add_row(escape(row.value), *numbers)
     if any(row.unknown for row in rows):
         table.caption = (
             "unknown: rows that this threshold lets through and that were never annotated; "

@@ -7,6 +7,7 @@ billion scores cost no memory of their own. A row of the ledger then takes the n
 import hashlib
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -63,9 +64,16 @@ class UserScores(Annotator):
 
     @property
     def name(self) -> str:
-        """See Annotator."""
-        letters = [c if c.isascii() and c.isalnum() else "-" for c in self.path.stem.lower()]
-        return "scores-" + "".join(letters).strip("-")
+        """See Annotator. Of a stem in other letters than ASCII's, a hash says which it was."""
+        stem = self.path.stem.lower()
+        letters = "".join(c if c.isascii() and c.isalnum() else "-" for c in stem).strip("-")
+        if re.search("[a-z]", letters):
+            return f"scores-{letters}"
+        digest = hashlib.sha256(stem.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        return "-".join(part for part in ("scores", letters, digest) if part)
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     @property
     def schema(self) -> pa.Schema:
@@ -94,7 +102,7 @@ class UserScores(Annotator):
 
     def _index(self) -> "_Index":
         """The index of the file as it is now, made by the first process that asks for it."""
-        folder = self.cache if self.cache is not None else _user_cache()
+        folder = self.cache if self.cache is not None else user_cache()
         stem = Path(folder, f"{self.name}-{self._stamp()}")
         index, facts = stem.with_name(stem.name + ".npy"), stem.with_name(stem.name + ".json")
         if not facts.is_file():
@@ -258,7 +266,8 @@ def _is_number(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _user_cache() -> Path:
+def user_cache() -> Path:
+    """The folder for what can be made again; it need not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "winnow"
 
 

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
@@ -27,7 +28,7 @@ def run(
     `work` is a module-level function; units and results can be pickled. Whatever `work` raises is
     raised here. On that, and on Ctrl-C, units under way in the pool are finished and no other is
     begun; so also when the iterator is closed. With one worker there is no pool, and the unit under
-    way is abandoned.
+    way is abandoned. Raises InputError where a process of the pool dies.
     """
     if workers < 1:
         raise InputError(f"workers is {workers}: give 1 or more")
@@ -39,7 +40,7 @@ def run(
 def _run_in_pool(
     work: Callable[[Unit], Result], units: Iterable[Unit], *, workers: int
 ) -> Generator[Result, None, None]:
-    remaining = iter(units)
+    remaining, done = iter(units), 0
     # spawn: forking a process whose libraries hold threads and locks can deadlock the child.
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
@@ -52,8 +53,14 @@ def _run_in_pool(
             finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield future.result()
+                done += 1
             for unit in islice(remaining, len(finished)):
                 under_way.add(executor.submit(work, unit))
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"a worker was killed, or ran out of memory, after {done:,} shards of this run: the "
+            "same command goes on from there; with fewer --workers it takes less memory"
+        ) from error
     finally:
         executor.shutdown(cancel_futures=True)
 

@@ -26,7 +26,8 @@ def run(
     The cluster is the one that `ray.init()` finds: the program's own, that of RAY_ADDRESS, one
     started on this machine, or else one for this run alone. Whatever `work` raises is raised here;
     a unit whose worker died is begun again, three times at most. On an error, on Ctrl-C and when
-    the iterator is closed, units under way are abandoned. Raises InputError without Ray.
+    the iterator is closed, units under way are abandoned. Raises InputError without Ray, and where
+    workers die again and again.
     """
     if workers < 1:
         raise InputError(f"workers is {workers}: give 1 or more")
@@ -91,3 +92,10 @@ def _result(ray: Any, reference: Any) -> Any:
     except ray.exceptions.RayTaskError as error:
         # Its own text is a traceback of the worker's; what was raised there says one sentence.
         raise error.cause from error
+    except ray.exceptions.RayError as error:
+        # A worker or a node that died, or out of memory, again and again: many lines of advice.
+        said = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"a task of the Ray cluster came to no end ({type(error).__name__}: {said}): the same "
+            "command goes on with what is not done; with fewer --workers it takes less memory"
+        ) from error

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Measure, Rule, reason_where
+from winnow.curation.rules.rule import Measure, Rule, check_range, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,9 @@ class HasAction(Rule):
 
     least: int = 1
     """Actions; the paper asks for one."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "least", least=0)
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from winnow.curation.captions import normalised, num_words
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Measure, Rule, reason_where
+from winnow.curation.rules.rule import Measure, Rule, check_range, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,17 @@ class CaptionLength(Rule):
     min_words: int = 1
     """Words are what spaces separate; leave 1 for languages written without."""
     min_characters: int = 3
-    max_words: int = 256
-    """The ceiling of Conceptual 12M (arXiv 2102.08981); no text tower here reads more."""
+    max_words: int | None = 256
+    """The ceiling of Conceptual 12M (arXiv 2102.08981); no text tower here reads more.
+
+    None is no ceiling.
+    """
+
+    def __post_init__(self) -> None:
+        check_range(self, "min_words", least=0)
+        check_range(self, "min_characters", least=0)
+        if self.max_words is not None:
+            check_range(self, "max_words", least=1)
 
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """See Rule."""
@@ -34,10 +43,11 @@ class CaptionLength(Rule):
         words = num_words(captions)
         too_few = pc.less(words, self.min_words)
         too_short = pc.less(pc.utf8_length(captions), self.min_characters)
-        return pc.coalesce(
-            reason_where(pc.or_(too_few, too_short), "caption-too-short"),
-            reason_where(pc.greater(words, self.max_words), "caption-too-long"),
-        )
+        reasons = reason_where(pc.or_(too_few, too_short), "caption-too-short")
+        if self.max_words is None:
+            return reasons
+        too_many = pc.greater(words, self.max_words)
+        return pc.coalesce(reasons, reason_where(too_many, "caption-too-long"))
 
     def measures(self, rows: pa.RecordBatch, corpus: Corpus) -> tuple[Measure, ...]:
         """See Rule."""

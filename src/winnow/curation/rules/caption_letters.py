@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from winnow.curation.captions import normalised
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Measure, Rule, reason_where
+from winnow.curation.rules.rule import Measure, Rule, check_range, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,9 @@ class CaptionLetters(Rule):
 
     Our choice: low enough for "iPhone 12, 64 GB, 2020", high enough for "2020-10-13 12:40 h".
     """
+
+    def __post_init__(self) -> None:
+        check_range(self, "min_share", least=0, most=1)
 
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """See Rule."""

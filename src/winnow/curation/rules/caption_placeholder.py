@@ -45,5 +45,5 @@ class CaptionPlaceholder(Rule):
 
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """See Rule."""
-        is_phrase = pc.is_in(bare(rows["caption"]), value_set=pa.array(self.phrases))
+        is_phrase = pc.is_in(bare(rows["caption"]), value_set=pa.array(self.phrases, pa.string()))
         return reason_where(is_phrase, "caption-placeholder")

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Measure, Rule, reason_where
+from winnow.curation.rules.rule import Measure, Rule, check_range, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,9 @@ class CaptionRepeated(Rule):
 
     max_pictures: int = 10
     """ALIGN's threshold (arXiv 2102.05918, section 3). Raise it for data labelled by class name."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "max_pictures", least=1)
 
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """See Rule."""

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from winnow.curation.captions import normalised, num_words
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Rule, reason_where
+from winnow.curation.rules.rule import Rule, check_range, reason_where
 
 _ADDRESS = (
     r"\b(?:https?://|www\.)\S+"
@@ -28,6 +28,9 @@ class CaptionUrl(Rule):
 
     least_share: float = 0.5
     """Dropped from this share on, 0 to 1, of addresses among the words."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "least_share", least=0, most=1)
 
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """See Rule."""

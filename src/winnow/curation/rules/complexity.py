@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Measure, Rule, reason_where
+from winnow.curation.rules.rule import Measure, Rule, check_range, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,9 @@ class Complexity(Rule):
 
     least: int = 1
     """Relations attached to one object; the paper keeps from 1 on."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "least", least=0)
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Decontamination: training pairs whose picture is in an evaluation set, or nearly."""
 
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.decontamination import EvaluationPictures
+from winnow.curation.decontamination import EvaluationPictures, content_of
 from winnow.curation.hamming import check_radius
 from winnow.curation.rules.rule import Measure, Rule
 from winnow.curation.rules.stamp import stamp
 
-_MEND = "`winnow curate --against SET` writes it"
+_MEND = "`winnow curate --against SET` writes it, and every machine that curates has to see it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,11 @@ class Contaminated(Rule):
 
     def __post_init__(self) -> None:
         check_radius(self.radius, of="Contaminated")
+
+    def identity(self) -> str:
+        """See Rule. By what is in the index: wherever it lies and whoever wrote it again."""
+        content = _content(self.against, stamp(self.against, mend=_MEND))
+        return json.dumps([self.name(), self.radius, content])
 
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """See Rule. Raises InputError where the index is missing, damaged or outdated."""
@@ -54,6 +60,12 @@ class Contaminated(Rule):
         _, distances = pictures.nearest(rows)
         values = pa.array(np.where(distances < 0, 0, distances), mask=distances < 0)
         return (Measure("bits from an evaluation picture", values, least=self.radius + 1),)
+
+
+# Slices and workers ask once for every shard.
+@lru_cache(maxsize=4)
+def _content(path: Path, _: tuple[int, int]) -> str:
+    return content_of(path)
 
 
 # Rules travel to workers afresh with every shard, and opening an index sorts its hashes.

@@ -165,6 +165,8 @@ def _read(path: Path, _: tuple[int, int]) -> dict[str, np.ndarray]:
             hashes[kind].append(_hashes(texts.pop(kind)))
     for kind, rest in texts.items():
         hashes[kind].append(_hashes(rest))
+    if not hashes:
+        raise InputError(f"{path} has no entry, so it would exclude nothing: {_MEND}")
     return {kind: _sorted(hashes.pop(kind)) for kind in list(hashes)}
 
 

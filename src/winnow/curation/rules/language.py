@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Measure, Rule, reason_where
+from winnow.curation.rules.rule import Measure, Rule, check_range, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,9 @@ class Language(Rule):
     """ISO 639 code, as fastText's lid.176 has it."""
     least: float = 0.5
     """Confidence, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "least", least=0, most=1)
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Measure, Rule, reason_where
+from winnow.curation.rules.rule import Measure, Rule, check_range, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,9 @@ class PictureAspect(Rule):
 
     max_ratio: float = 3.0
     """ALIGN's and DataComp's limit (arXiv 2102.05918, 2304.14108)."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "max_ratio", least=1)
 
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """See Rule."""

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Measure, Rule, reason_where
+from winnow.curation.rules.rule import Measure, Rule, check_range, reason_where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,9 @@ class PictureSize(Rule):
 
     min_side: int = 32
     """Pixels."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "min_side", least=0)
 
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """See Rule."""

@@ -5,6 +5,8 @@ looking at the row wants to know.
 """
 
 import json
+import math
+import os
 import re
 from abc import ABC, abstractmethod
 from dataclasses import asdict
@@ -16,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
+from winnow.types import InputError
 
 
 class Measure(NamedTuple):
@@ -63,11 +66,17 @@ class Rule(ABC):
         return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
 
     def settings(self) -> dict[str, Any]:
-        """Its name and thresholds, as json has them; `rule_specs.from_settings` makes it again."""
+        """Its name and thresholds, as json has them; `rule_specs.from_settings` makes it again.
+
+        Paths are absolute: what is saved is read from wherever the next command is run.
+        """
         return {"rule": self.name(), **asdict(self, dict_factory=_plain)}  # type: ignore[call-overload]
 
     def identity(self) -> str:
-        """All that decides the verdict on a row; of a file, its size and time too."""
+        """All that decides the verdict on a row; of a file, its size and time too.
+
+        A rule that can say more cheaply what is in its file overrides this.
+        """
         files = [value for value in vars(self).values() if isinstance(value, Path)]
         stamps = [(f.stat().st_size, f.stat().st_mtime_ns) if f.exists() else None for f in files]
         return json.dumps([self.settings(), stamps], sort_keys=True)
@@ -79,8 +88,17 @@ def _plain(fields: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _as_json(value: Any) -> Any:
     if isinstance(value, Path):
-        return str(value)
+        return os.path.abspath(value)  # noqa: PTH100 - resolves `..`, leaves links alone
     return list(value) if isinstance(value, tuple) else value
+
+
+def check_range(rule: Rule, field: str, *, least: float, most: float = math.inf) -> None:
+    """Raise InputError where a threshold is out of its range, the ends of which are allowed."""
+    value = getattr(rule, field)
+    if not (least <= value <= most and math.isfinite(value)):
+        upward = most == math.inf
+        wanted = f"{least:g} or more" if upward else f"a number from {least:g} to {most:g}"
+        raise InputError(f"{type(rule).__name__}({field}={value!r}): give {wanted}")
 
 
 def reason_where(drop: pa.Array | np.ndarray, reason: str | pa.Array) -> pa.Array:

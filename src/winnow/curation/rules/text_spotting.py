@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.rules.rule import Measure, Rule
+from winnow.curation.rules.rule import Measure, Rule, check_range
 from winnow.curation.text_match import longest_shared_run, nearest_run
 
 _SHORTEST_MEASURED = 3
@@ -25,9 +25,16 @@ class TextSpotting(Rule):
     codes: ClassVar[tuple[str, ...]] = ("text-in-caption",)
 
     confidence: float = 0.8
-    """Lines read with less, 0 to 1, are ignored."""
+    """Lines read with less, 0 to 1, are ignored.
+
+    Below `SpotText.min_confidence_stored` (0.5) nothing changes, for such lines are not stored.
+    """
     least_run: int = 5
     """Dropped from this many letters and digits on, in a run that holds more than stop words."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "confidence", least=0, most=1)
+        check_range(self, "least_run", least=1)
 
     @property
     def needs(self) -> tuple[str, ...]:
