@@ -16,7 +16,7 @@ from PIL import Image
 
 from winnow.config import as_dict
 from winnow.curation.ledger_files import ROWS_PER_GROUP, ShardStats
-from winnow.curation.numbered import record_name, rows_name
+from winnow.curation.numbered import record_name, rows_name, sign
 from winnow.data.ledger import LEDGER_SCHEMA
 
 PICTURE_SIDES = (256, 512)
@@ -83,11 +83,20 @@ def write_ledger(out: Path, rows: int) -> Path:
     for number, first in enumerate(range(0, rows, ROWS_PER_SHARD)):
         count = min(ROWS_PER_SHARD, rows - first)
         table = _ledger_rows(first, count, random)
-        pq.write_table(table, folder / rows_name(number), row_group_size=ROWS_PER_GROUP)
+        content = str(number)
+        with pq.ParquetWriter(folder / rows_name(number), table.schema) as file:
+            file.write_table(table, row_group_size=ROWS_PER_GROUP)
+            sign(file, content)
         names.append(f"/shards/{number:05d}.tar")
         errors = {"truncated picture": table["error"].length() - table["error"].null_count}
         stats = ShardStats(
-            shard=names[-1], bytes=1, modified="1", annotation="", rows=count, errors=errors
+            shard=names[-1],
+            bytes=1,
+            modified="1",
+            annotation="",
+            rows=count,
+            content=content,
+            errors=errors,
         )
         (folder / record_name(number)).write_text(json.dumps(as_dict(stats)))
     (folder / "shards.json").write_text(json.dumps(names))
