@@ -28,8 +28,10 @@ def test_facts_are_those_of_a_literal_count():
     assert corpus.pictures_with_caption(rows).tolist() == [
         len(pictures[s["caption"]]) for s in asked
     ]
-    assert corpus.first_with_picture(rows).tolist() == [first_picture[s["picture"]] for s in asked]
-    assert corpus.first_with_pair(rows).tolist() == [
+    assert corpus.first_with_picture(rows).places.tolist() == [
+        first_picture[s["picture"]] for s in asked
+    ]
+    assert corpus.first_with_pair(rows).places.tolist() == [
         first_pair[s["picture"], s["caption"]] for s in asked
     ]
 
@@ -40,8 +42,8 @@ def test_rows_outside_the_corpus_are_absent():
     empty = Corpus(list)
     for facts in (corpus, empty):
         assert facts.pictures_with_caption(other).tolist() == [0]
-        assert facts.first_with_picture(other).tolist() == [-1]
-        assert facts.first_with_pair(other).tolist() == [-1]
+        assert facts.first_with_picture(other).places.tolist() == [-1]
+        assert facts.first_with_pair(other).places.tolist() == [-1]
 
 
 def test_nothing_is_counted_before_a_rule_asks_and_then_once():

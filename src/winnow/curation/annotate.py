@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from winnow.curation import numbered
 from winnow.curation.annotations import AnnotationStats, folder_of
@@ -31,7 +31,7 @@ from winnow.curation.ledger_files import ShardStats, annotations_folder, ledger_
 from winnow.curation.shard_work import Outcome, Unit, finished, work
 from winnow.curation.stages import Stage
 from winnow.data.columns import Columns
-from winnow.data.files import file_system, is_remote, mendable
+from winnow.data.files import is_remote, state_of
 from winnow.data.folder import Folder
 from winnow.data.ledger import LEDGER_SCHEMA
 from winnow.data.perceptual import HASH_VERSION
@@ -123,7 +123,7 @@ def _plan(source: Source, out: Folder, stages: tuple[Stage, ...], part: Slice) -
         raise InputError(f"{repeated[0]} is given more than once: give every shard once")
     own = [(n, shard) for n, shard in enumerate(source.shards) if n in part]
     with ThreadPoolExecutor(16) as pool:
-        stamps = list(pool.map(_stamp, [shard for _, shard in own]))
+        stamps = list(pool.map(state_of, [shard for _, shard in own]))
     folders = {Path(s).parent for _, s in own if s.endswith(TABLES) and not is_remote(s)}
     beside = {folder: _stamp_folder(folder, out=out) for folder in folders}
     # The records of slices that run side by side must not be moved under each other's feet.
@@ -150,18 +150,6 @@ def _plan(source: Source, out: Folder, stages: tuple[Stage, ...], part: Slice) -
         )
         for (number, shard), (size, modified) in zip(own, stamps, strict=True)
     ]
-
-
-def _stamp(shard: str) -> tuple[int, str]:
-    """Size in bytes and time of modification (or entity tag) of a shard as it is now."""
-    with mendable(shard):
-        if not is_remote(shard):
-            facts = Path(shard).stat()
-            return facts.st_size, str(facts.st_mtime_ns)
-        store, name = file_system(shard)
-        info: dict[str, Any] = store.info(name)
-    changes = (info.get(name) for name in ("ETag", "LastModified", "mtime", "updated", "created"))
-    return info.get("size") or 0, str(next((change for change in changes if change), ""))
 
 
 def _stamp_folder(folder: Path, *, out: Folder) -> str:

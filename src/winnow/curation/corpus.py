@@ -4,9 +4,9 @@ A rule asks for a fact and the first to ask pays one pass over the ledger. That 
 first is what makes duplicates safe: of two copies of a picture, the one kept is the first whose
 caption is worth keeping, not the first, which may be called IMG_2041.JPG.
 
-Memory is 16 bytes a row for each fact asked for, a few times that while it is sorted; for near
-pictures it is what `hamming` says, and 24 bytes. Contents are known here by 64 bits of their hash:
-in a billion rows, the chance that any two are confused is 3 %.
+Memory is up to 40 bytes a row for each fact asked for, a few times that while it is sorted; for
+near pictures it is what `hamming` says, and 24 bytes. Contents are known here by 64 bits of their
+hash: in a billion rows, the chance that any two are confused is 3 %.
 """
 
 import hashlib
@@ -60,19 +60,17 @@ class Corpus:
         """
         return self._pictures_per_caption.find(_caption_hashes(rows), absent=0)
 
-    def first_with_picture(self, rows: pa.RecordBatch) -> np.ndarray:
-        """int64: the PLACE of the first survivor with the row's picture; -1 where none has it."""
-        return self._first_with_picture.find(_picture_hashes(rows), absent=-1)
+    def first_with_picture(self, rows: pa.RecordBatch) -> Kept:
+        """The first survivor with the row's picture."""
+        return self._first_with_picture.find(_picture_hashes(rows))
 
-    def first_with_pair(self, rows: pa.RecordBatch) -> np.ndarray:
-        """int64: the PLACE of the first survivor with the row's picture and normalised caption."""
-        return self._first_with_pair.find(_pair_hashes(rows), absent=-1)
+    def first_with_pair(self, rows: pa.RecordBatch) -> Kept:
+        """The first survivor with the row's picture and normalised caption."""
+        return self._first_with_pair.find(_pair_hashes(rows))
 
     def first_with_caption(self, rows: pa.RecordBatch) -> Kept:
         """The first survivor with the row's normalised caption."""
-        table, places, uids = self._first_with_caption
-        index = table.find(_caption_hashes(rows), absent=-1)
-        return _take(places, uids, index)
+        return self._first_with_caption.find(_caption_hashes(rows))
 
     def kept_near(self, rows: pa.RecordBatch, *, radius: int) -> KeptNear:
         """The nearest of the survivors that are kept, within `radius` bits of the row's picture.
@@ -96,24 +94,16 @@ class Corpus:
         return _Table(*np.unique(distinct, return_counts=True))
 
     @cached_property
-    def _first_with_picture(self) -> "_Table":
+    def _first_with_picture(self) -> "_First":
         return self._first_by(_picture_hashes)
 
     @cached_property
-    def _first_with_pair(self) -> "_Table":
+    def _first_with_pair(self) -> "_First":
         return self._first_by(_pair_hashes)
 
     @cached_property
-    def _first_with_caption(self) -> tuple["_Table", np.ndarray, pa.Array]:
-        """From a caption to an index into places and uids."""
-        found = [
-            (_caption_hashes(rows), rows[PLACE].to_numpy(), _as_bytes(rows["uid"]))
-            for rows in self._survivors()
-        ]
-        hashes, first = np.unique(_concatenate([h for h, _, _ in found]), return_index=True)
-        uids = pa.chunked_array([uid for _, _, uid in found], type=_UID).take(pa.array(first))
-        places = _concatenate([place for _, place, _ in found])[first]
-        return _Table(hashes, np.arange(len(first))), places, uids.combine_chunks()
+    def _first_with_caption(self) -> "_First":
+        return self._first_by(_caption_hashes)
 
     def _choose_apart(self, radius: int) -> "_Apart":
         hashes, places, uids = [], [], []
@@ -130,11 +120,19 @@ class Corpus:
             uids=pa.chunked_array(uids, type=_UID).filter(pa.array(kept)).combine_chunks(),
         )
 
-    def _first_by(self, content: Callable[[pa.RecordBatch], np.ndarray]) -> "_Table":
-        found = [(content(rows), rows[PLACE].to_numpy()) for rows in self._survivors()]
+    def _first_by(self, content: Callable[[pa.RecordBatch], np.ndarray]) -> "_First":
+        found = [
+            (content(rows), rows[PLACE].to_numpy(), _as_bytes(rows["uid"]))
+            for rows in self._survivors()
+        ]
         # return_index names the first occurrence, and survivors come in ledger order.
-        hashes, first = np.unique(_concatenate([h for h, _ in found]), return_index=True)
-        return _Table(hashes, _concatenate([place for _, place in found])[first])
+        hashes, first = np.unique(_concatenate([h for h, _, _ in found]), return_index=True)
+        uids = pa.chunked_array([uid for _, _, uid in found], type=_UID).take(pa.array(first))
+        return _First(
+            found=_Table(hashes, np.arange(len(first))),
+            places=_concatenate([place for _, place, _ in found])[first],
+            uids=uids.combine_chunks(),
+        )
 
 
 class _Table(NamedTuple):
@@ -152,6 +150,18 @@ class _Table(NamedTuple):
 
 
 _UID = pa.binary(16)
+
+
+class _First(NamedTuple):
+    """The first survivor of each content."""
+
+    found: "_Table"
+    """From the content to where it stands in the other two."""
+    places: np.ndarray
+    uids: pa.Array
+
+    def find(self, hashes: np.ndarray) -> Kept:
+        return _take(self.places, self.uids, self.found.find(hashes, absent=-1))
 
 
 class _Apart(NamedTuple):
@@ -178,7 +188,8 @@ def _take(places: np.ndarray, uids: pa.Array, index: np.ndarray) -> Kept:
 
 
 def _as_bytes(uids: pa.Array) -> pa.Array:
-    return pa.array([bytes.fromhex(uid) for uid in uids.to_pylist()], type=_UID)
+    digits = pa.py_buffer(bytes.fromhex("".join(uids.to_pylist())))
+    return pa.FixedSizeBinaryArray.from_buffers(_UID, len(uids), [None, digits])
 
 
 def _as_hex(uids: pa.Array) -> pa.Array:

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from winnow.curation.hamming import HammingIndex
-from winnow.data.files import file_system, is_remote, mendable
+from winnow.data.files import state_of
 from winnow.data.folder import Folder
 from winnow.data.images import ImageError, probe
 from winnow.data.ledger import Address
@@ -148,26 +148,12 @@ def _made_from(sets: Mapping[str, Source]) -> str | None:
     found: list[Any] = [HASH_VERSION]
     for name, source in sets.items():
         for shard in source.shards:
-            state = _state(shard)
-            if state is None:
+            # A table's pictures are other files, and a store may not say when one was changed.
+            size, changed = state_of(shard)
+            if shard.endswith(TABLES) or not changed:
                 return None
-            found.append([name, shard, *state])
+            found.append([name, shard, size, changed])
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
-
-
-def _state(shard: str) -> tuple[int, str] | None:
-    """Size and time of a shard, or its entity tag; other ones, another shard."""
-    if shard.endswith(TABLES):
-        return None  # its pictures are other files
-    with mendable(shard):
-        if not is_remote(shard):
-            facts = Path(shard).stat()
-            return facts.st_size, str(facts.st_mtime_ns)
-        store, name = file_system(shard)
-        info: dict[str, Any] = store.info(name)
-    changes = (info.get(key) for key in ("ETag", "LastModified", "mtime", "updated", "created"))
-    change = next((str(one) for one in changes if one), None)
-    return None if change is None else (info.get("size") or 0, change)
 
 
 def _pictures(source: Source) -> Iterator[tuple[str, bytes]]:

@@ -17,7 +17,7 @@ from winnow.curation.ledger_files import Ledger
 from winnow.curation.rule_specs import change
 from winnow.curation.rules.rule import Rule, code_of
 from winnow.curation.select import annotated
-from winnow.curation.verdicts import judge, seat_judges
+from winnow.curation.verdicts import AnnotatedLedger, judge, seat_judges
 from winnow.data.folder import Folder
 from winnow.progress import track
 from winnow.types import InputError
@@ -55,10 +55,10 @@ def sweep(out: Folder | Path, rules: Sequence[Rule], setting: str) -> Iterator[S
     name, field, listed = found[1], found[2], found[3]
     values = values_of(listed)
     variants = [change(rules, name, field, value) for value in values]
-    ledger = Ledger.open(Folder.at(out))
+    rows, _ = annotated(Ledger.open(Folder.at(out)), [rule for one in variants for rule in one])
     with track("sweeping", total=len(values), unit="values") as advance:
         for value, variant in zip(values, variants, strict=True):
-            yield _row(ledger, variant, name, value)
+            yield _row(rows, variant, name, value)
             advance()
 
 
@@ -80,8 +80,7 @@ def values_of(listed: str) -> list[str]:
     ]
 
 
-def _row(ledger: Ledger, rules: Sequence[Rule], swept: str, value: str) -> SweepRow:
-    rows, _ = annotated(ledger, rules)
+def _row(rows: AnnotatedLedger, rules: Sequence[Rule], swept: str, value: str) -> SweepRow:
     judges = seat_judges(rules, rows)
     codes = pa.array([c for rule in rules if rule.name() == swept for c in rule.codes], pa.string())
     kept = dropped = other = unknown = 0

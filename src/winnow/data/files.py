@@ -142,6 +142,21 @@ def file_system(url: str) -> tuple[Any, str]:
     return store, name
 
 
+def state_of(path: str) -> tuple[int, str]:
+    """Size in bytes and time of modification (or entity tag) as they are now: another, changed.
+
+    The second is empty where a store gives neither. Raises InputError where there is no such file.
+    """
+    with mendable(path):
+        if not is_remote(path):
+            facts = Path(path).stat()
+            return facts.st_size, str(facts.st_mtime_ns)
+        store, name = file_system(path)
+        info: dict[str, Any] = store.info(name)
+    changes = (info.get(key) for key in ("ETag", "LastModified", "mtime", "updated", "created"))
+    return info.get("size") or 0, str(next((change for change in changes if change), ""))
+
+
 @contextmanager
 def mendable(path: str) -> Iterator[None]:
     """Turn what reading `path` raises into an InputError that names it."""

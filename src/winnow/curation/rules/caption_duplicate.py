@@ -6,7 +6,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 from winnow.curation.corpus import Corpus
-from winnow.curation.ledger_files import PLACE, describe_place
+from winnow.curation.rules.duplicates import naming_the_kept
 from winnow.curation.rules.rule import Measure, Rule
 
 
@@ -24,16 +24,7 @@ class CaptionDuplicate(Rule):
 
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """See Rule."""
-        first = corpus.first_with_caption(rows)
-        own = rows[PLACE].to_pylist()
-        found = zip(first.places.tolist(), own, first.uids.to_pylist(), strict=True)
-        reasons = [
-            f"caption-duplicate: of {describe_place(place)}, uid {uid}"
-            if place not in (-1, row)
-            else None
-            for place, row, uid in found
-        ]
-        return pa.array(reasons, type=pa.string())
+        return naming_the_kept("caption-duplicate", rows, corpus.first_with_caption(rows))
 
     def measures(self, rows: pa.RecordBatch, corpus: Corpus) -> tuple[Measure, ...]:
         """See Rule. Looked at only: of many pictures with one caption, the first is kept."""
