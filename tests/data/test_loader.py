@@ -3,6 +3,7 @@ import os
 import signal
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from data_makers import picture, sample_members, select_all, write_tar
 from open_clip import SimpleTokenizer
 
 from winnow.data.augmentation import Augmentation
+from winnow.data.concept_targets import ConceptTargets, TargetFacts, write_targets
 from winnow.data.images import training_view
+from winnow.data.keyed import hex_digits
 from winnow.data.loader import Batch, image_random, load_batches
 from winnow.data.order import Order
 from winnow.data.selection import Selection
@@ -44,6 +47,27 @@ def selection(tmp_path_factory) -> Selection:
     return select_all(shards, directory / "selection")
 
 
+@pytest.fixture(scope="module")
+def targets(selection, tmp_path_factory) -> ConceptTargets:
+    """Of every pair: the concept number row % 7 with 3/4 of the mass, and its neighbour."""
+    folder = tmp_path_factory.mktemp("targets")
+    uids, rows = selection.table["uid"].to_pylist(), np.arange(len(selection))
+    index = np.stack([rows % 7, (rows + 1) % 7], axis=1)
+    mass = np.tile([0.75, 0.25], (len(rows), 1))
+    facts = TargetFacts(
+        selection="selection",
+        selection_fingerprint=selection.fingerprint,
+        vocabulary="v",
+        teacher="t",
+        teacher_identity="i",
+        heads="h",
+        sizes={"objects": 7},
+        top_k=2,
+    )
+    write_targets(folder, [(uids, {"objects": (index, mass)})], facts)
+    return ConceptTargets.open(folder)
+
+
 def load(selection: Selection, **options) -> list[Batch]:
     facts = {
         "tokenize": tokenize,
@@ -59,11 +83,17 @@ def load(selection: Selection, **options) -> list[Batch]:
     return list(load_batches(selection, order, **facts | options))
 
 
+def tensors(batch: Batch) -> list[torch.Tensor]:
+    targets = batch.targets or {}
+    parts = [*batch._replace(targets=None), *(t for own in targets.values() for t in own)]
+    return [part for part in parts if part is not None]
+
+
 def same(one: list[Batch], other: list[Batch]) -> bool:
     return len(one) == len(other) and all(
         torch.equal(a, b)
         for left, right in zip(one, other, strict=True)
-        for a, b in zip(left, right, strict=True)
+        for a, b in zip(tensors(left), tensors(right), strict=True)
     )
 
 
@@ -86,7 +116,7 @@ def test_a_batch_is_the_pairs_of_its_positions(selection):
             assert int(batch.image_id_B[place]) == first_8_bytes_of_sha256(data)
             tokens = batch.text_BT[place].numpy().tobytes()
             assert int(batch.caption_id_B[place]) == first_8_bytes_of_sha256(tokens)
-    kinds = [tensor.dtype for tensor in batches[0]]
+    kinds = [tensor.dtype for tensor in tensors(batches[0])]
     assert kinds == [torch.uint8, *[torch.int64] * 5]
     assert batches[0].image_BCHW.shape == (10, 3, 16, 16)
 
@@ -122,18 +152,43 @@ def groups(ids: torch.Tensor) -> list[int]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_stream_does_not_depend_on_the_workers(selection, workers):
-    assert same(load(selection, workers=workers), load(selection))
+def test_the_stream_does_not_depend_on_the_workers(selection, targets, workers):
+    alone = load(selection, targets=targets)
+    assert len(tensors(alone[0])) == 8
+    assert same(load(selection, workers=workers, targets=targets), alone)
 
 
 @pytest.mark.parametrize("world_size", [2, 5])
-def test_the_ranks_together_see_what_one_process_sees(selection, world_size):
-    shares = [load(selection, rank=rank, world_size=world_size) for rank in range(world_size)]
-    joined = [
-        Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-        for parts in zip(*shares, strict=True)
+def test_the_ranks_together_see_what_one_process_sees(selection, targets, world_size):
+    shares = [
+        load(selection, rank=rank, world_size=world_size, targets=targets)
+        for rank in range(world_size)
     ]
-    assert same(joined, load(selection))
+    alone = load(selection, targets=targets)
+    assert len(alone) == len(shares[0])
+    for parts, whole in zip(zip(*shares, strict=True), alone, strict=True):
+        joined = [torch.cat(split) for split in zip(*map(tensors, parts), strict=True)]
+        assert all(torch.equal(a, b) for a, b in zip(joined, tensors(whole), strict=True))
+
+
+def test_targets_are_joined_by_uid_and_move_with_their_pairs(selection, targets):
+    assert load(selection)[0].targets is None
+    for batch in load(selection, targets=targets):
+        own = batch.targets["objects"]
+        assert torch.equal(own.index_BK[:, 0], batch.row_B % 7)
+        assert torch.equal(own.index_BK[:, 1], (batch.row_B + 1) % 7)
+        torch.testing.assert_close(own.mass_BK, torch.tensor([[0.75, 0.25]] * 10))
+        moved = batch.to(torch.device("meta"))
+        assert moved.targets["objects"].mass_BK.is_meta and moved.image_BCHW.is_meta
+        part = batch.targets_of(slice(2, 5))["objects"]
+        assert torch.equal(part.index_BK, own.index_BK[2:5])
+
+
+def test_a_pair_without_targets_stops_the_loading(selection, targets):
+    without = replace(targets, rows=targets.rows[:-1])
+    missing = hex_digits(targets.rows[-1:])[0]
+    with pytest.raises(InputError, match=f"none for the sample {missing}"):
+        load(selection, targets=without)
 
 
 @pytest.mark.parametrize("step", [1, 5, 11])

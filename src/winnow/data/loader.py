@@ -21,6 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from winnow.data.augmentation import Augmentation
+from winnow.data.concept_targets import ConceptTargets, SparseTargets
 from winnow.data.images import ImageError, training_view
 from winnow.data.order import Order
 from winnow.data.selection import KeptSample, Selection
@@ -45,12 +46,30 @@ class Batch(NamedTuple):
     """int64; two are equal where the tokens of the captions are."""
     image_id_B: torch.Tensor | None
     """int64; two are equal where the bytes of the pictures are. None where it was not asked for."""
+    targets: dict[str, SparseTargets] | None = None
+    """A teacher's concepts in the pictures, by head. None where there is no teacher."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same pairs on `device`."""
-        parts = {name: part for name, part in self._asdict().items() if part is not None}
-        moved = {name: part.to(device, non_blocking=True) for name, part in parts.items()}
-        return self._replace(**moved)
+        tensors = {n: part for n, part in self._asdict().items() if isinstance(part, torch.Tensor)}
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+        return self._replace(
+            **moved, targets=self._targets(lambda t: t.to(device, non_blocking=True))
+        )
+
+    def targets_of(self, part: slice) -> dict[str, SparseTargets] | None:
+        """The targets of some of the pairs."""
+        return self._targets(lambda tensor: tensor[part])
+
+    def _targets(
+        self, each: Callable[[torch.Tensor], torch.Tensor]
+    ) -> dict[str, SparseTargets] | None:
+        if self.targets is None:
+            return None
+        return {
+            head: SparseTargets(each(own.index_BK), each(own.mass_BK))
+            for head, own in self.targets.items()
+        }
 
 
 def load_batches(
@@ -65,15 +84,17 @@ def load_batches(
     first_step: int,
     last_step: int,
     image_ids: bool = False,
+    targets: ConceptTargets | None = None,
     rank: int = 0,
     world_size: int = 1,
 ) -> Generator[Batch, None, None]:
     """The batches of steps [first_step, last_step), of which a rank gets its share.
 
     `tokenize` turns captions into int64 (captions, tokens). `image_ids` asks for ids of the
-    pictures: hashing their bytes takes 1 to 5 % of the time that decoding them does. Tensors are in
-    pinned memory where there is a GPU. Closing the generator ends its workers. Raises InputError,
-    naming shard and key, where a picture that was readable when the ledger was made no longer is.
+    pictures: hashing their bytes takes 1 to 5 % of the time that decoding them does. `targets` are
+    joined by uid. Tensors are in pinned memory where there is a GPU. Closing the generator ends its
+    workers. Raises InputError, naming shard and key, where a picture that was readable when the
+    ledger was made no longer is, and naming the uid where a sample has no targets.
     """
     if batch_size % world_size:
         raise InputError(f"a batch of {batch_size} cannot be shared by {world_size} processes")
@@ -86,6 +107,7 @@ def load_batches(
         batch_size=batch_size,
         first_step=first_step,
         image_ids=image_ids,
+        targets=targets,
         rank=rank,
         world_size=world_size,
     )
@@ -159,6 +181,7 @@ class _Steps(Dataset):
     batch_size: int
     first_step: int
     image_ids: bool
+    targets: ConceptTargets | None
     rank: int
     world_size: int
     readers: "_Readers" = field(default_factory=lambda: _Readers())
@@ -192,6 +215,7 @@ class _Steps(Dataset):
             row_B=torch.from_numpy(rows),
             caption_id_B=caption_ids(text_BT),
             image_id_B=image_id_B,
+            targets=None if self.targets is None else self.targets.of([s.uid for s in samples]),
         )
 
     def _view(self, sample: KeptSample, data: bytes, epoch: int) -> np.ndarray:
