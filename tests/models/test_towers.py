@@ -61,7 +61,7 @@ def test_the_scale_and_bias_of_the_export_give_open_clip_the_same_logits(tmp_pat
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{tmp_path / 'model'}")
     assert (model.logit_scale.shape, model.logit_bias.shape) == ((), ())
     tokens = towers.tokenize(["a red apple", "two dogs"])
-    image, text, scale, bias = towers(pictures(2), tokens)
+    image, text, scale, bias, _ = towers(pictures(2), tokens)
     unit = torch.nn.functional.normalize
     ours = scale * (unit(image) @ unit(text).T) + bias
     theirs, _ = model.eval().get_logits(towers.image_normalizer(pictures(2)), tokens)

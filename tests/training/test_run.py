@@ -43,11 +43,12 @@ CHILD = """
 import os, sys
 from pathlib import Path
 from winnow.config import load
+from winnow.data.concept_targets import ConceptTargets
 from winnow.data.selection import Selection
 from winnow.training import run
 from winnow.training.recipe import Recipe
 
-recipe_path, selection, out, at, signal_number = sys.argv[1:]
+recipe_path, selection, out, at, signal_number, *targets = sys.argv[1:]
 honest = run.training_step
 
 def step(*arguments, **options):
@@ -56,18 +57,22 @@ def step(*arguments, **options):
     return honest(*arguments, **options)
 
 run.training_step = step
-run.train(load(Recipe, Path(recipe_path)), Selection.open(Path(selection)), Path(out))
+run.train(
+    load(Recipe, Path(recipe_path)),
+    Selection.open(Path(selection)),
+    Path(out),
+    targets=ConceptTargets.open(Path(*targets)) if targets else None,
+)
 """
 
 
-def run_in_child(recipe, selection, out, *, at=-1, signal_number=0):
+def run_in_child(recipe, selection, out, *, at=-1, signal_number=0, targets=()):
     """Train in a process of its own that signals itself just before step `at`."""
     path = out.with_suffix(".json")
     path.write_text(json.dumps(as_dict(recipe)))
     command = [sys.executable, "-c", CHILD, str(path), str(selection.directory), str(out)]
-    return subprocess.run(
-        [*command, str(at), str(int(signal_number))], capture_output=True, text=True, check=False
-    )
+    command += [str(at), str(int(signal_number)), *targets]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def trace(out):
@@ -147,7 +152,7 @@ def test_the_mask_of_a_recipe_reaches_the_loss(mask, recipe, repetitive, tmp_pat
         first_step=0,
         last_step=1,
     )
-    image, text, scale, _ = towers(batch.image_BCHW, batch.text_BT)
+    image, text, scale, *_ = towers(batch.image_BCHW, batch.text_BT)
     # The eight pairs have two captions and four pictures, by turns.
     told = Context(
         caption_id_B=batch.row_B % 2 if mask.same_caption else None,

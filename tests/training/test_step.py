@@ -8,10 +8,13 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from small_towers import SMALL
 from torch.nn import functional as F
 
+from winnow.data.concept_targets import SparseTargets
 from winnow.data.loader import Batch, caption_ids
 from winnow.models import CustomTowers, TimmImageTower
 from winnow.models.towers import Towers
 from winnow.objectives import (
+    ConceptDistillation,
+    ConceptHeads,
     Context,
     HardNegativeNCE,
     HardNegativeSelfDistillation,
@@ -23,7 +26,7 @@ from winnow.objectives import (
 from winnow.training import step as step_module
 from winnow.training.mask import Mask
 from winnow.training.optimizer import OptimizerConfig, build_optimizer, set_learning_rate
-from winnow.training.run import _refuse_batch_statistics
+from winnow.training.refusals import refuse_batch_statistics
 from winnow.training.step import NonFiniteError, StepReport, training_step
 from winnow.types import InputError
 
@@ -37,6 +40,31 @@ RULES = [
 
 
 BIASED = replace(SMALL, logit_scale=2.3, logit_bias=-4.0)
+
+
+SIZES = {"objects": 9, "attributes": 5}
+DISTILLATION = ConceptDistillation(object_weight=0.7, attribute_weight=1.3)
+
+
+def with_heads(config=SMALL):
+    """Towers whose heads have opinions already; the towers are those without heads."""
+    torch.manual_seed(0)
+    heads = ConceptHeads(DISTILLATION, config.embed_dim, SIZES)
+    towers = Towers(config, heads=heads).train()
+    for parameter in heads.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return towers
+
+
+def concept_targets(count):
+    """Three concepts a picture and head, of unequal mass."""
+    generator = torch.Generator().manual_seed(2)
+    found = {}
+    for head, size in SIZES.items():
+        index = torch.stack([torch.randperm(size, generator=generator)[:3] for _ in range(count)])
+        mass = torch.rand(count, 3, generator=generator)
+        found[head] = SparseTargets(index, mass / mass.sum(dim=1, keepdim=True))
+    return found
 
 
 def towers_and_batch(count=8, *, config=SMALL, captions=None):
@@ -65,6 +93,71 @@ def run_step(towers, batch, optimizer, *, rule=RULES[0], mask=None, micro_batche
         max_gradient_norm=max_norm,
         precision=nullcontext(),
     )
+
+
+def distilling(count=8, *, config=SMALL):
+    _, batch = towers_and_batch(count, config=config)
+    return with_heads(config).double(), batch._replace(targets=concept_targets(count))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("micro_batches", [1, 2, 3, 8])
+def test_heads_add_their_weighted_cross_entropy_to_any_rule(rule, micro_batches):
+    """Loss and gradients are those of the whole written out, at any number of micro-batches."""
+    towers, batch = distilling(config=BIASED)
+    found = towers(batch.image_BCHW, batch.text_BT)
+    total, parts = 0.0, {}
+    for head, (index, mass) in batch.targets.items():
+        dense = torch.zeros(8, SIZES[head], dtype=torch.float64)
+        dense.scatter_(1, index, mass.double())
+        logits = towers.heads.linear[head](found.image_BD)
+        parts[head] = F.cross_entropy(logits, dense)
+        total = total + DISTILLATION.weights[head] * parts[head]
+    image, text = F.normalize(found.image_BD, dim=1), F.normalize(found.text_BD, dim=1)
+    context = Context(sample_id_B=batch.id_B, seed=0)
+    contrastive = contrastive_loss(
+        rule, image, text, found.scale, bias=found.bias, context=context, progress=0.5, step=3
+    ).total
+    (contrastive + total).backward()
+    expected = {name: p.grad.clone() for name, p in towers.named_parameters() if p.grad is not None}
+    still = torch.optim.SGD(towers.parameters(), lr=0.0)
+    report = run_step(towers, batch, still, rule=rule, micro_batches=micro_batches)
+    assert report.loss == pytest.approx((contrastive + total).item(), rel=1e-10)
+    assert report.row()["loss_contrastive"] == pytest.approx(contrastive.item(), rel=1e-10)
+    for head, part in parts.items():
+        assert report.row()[f"loss_{head}"] == pytest.approx(part.item(), rel=1e-10)
+    assert {"heads.linear.objects.weight", "heads.linear.attributes.bias"} < expected.keys()
+    for name, parameter in towers.named_parameters():
+        if name in expected:
+            torch.testing.assert_close(
+                parameter.grad, expected[name], rtol=1e-9, atol=1e-13, msg=name
+            )
+
+
+def test_without_targets_heads_are_silent():
+    towers, batch = distilling()
+    batch = batch._replace(targets=None)
+    silent = run_step(towers, batch, torch.optim.SGD(towers.parameters()))
+    bare, _ = towers_and_batch()
+    report = run_step(bare.double(), batch, torch.optim.SGD(bare.parameters()))
+    assert silent.loss == report.loss and silent.parts == report.parts == {}
+    assert towers.heads.linear["objects"].weight.grad is None
+
+
+def test_heads_learn_faster_and_decay_less():
+    towers = with_heads()
+    config = OptimizerConfig(learning_rate=0.01, weight_decay=0.1, warmup_steps=0)
+    distillation = ConceptDistillation(learning_rate_factor=10, weight_decay_factor=0.01)
+    optimizer = build_optimizer(towers, config, distillation)
+    set_learning_rate(optimizer, config, step=5, steps=10)
+    facts = [(len(g["params"]), g["lr"], g["weight_decay"]) for g in optimizer.param_groups]
+    rate = 0.01 * 0.5
+    assert facts[0][1:] == (rate, 0.1) and facts[1][1:] == (rate, 0.0)
+    assert facts[2:] == [(2, 10 * rate, pytest.approx(0.001)), (2, 10 * rate, 0.0)]
+    own = {id(p) for group in optimizer.param_groups[2:] for p in group["params"]}
+    assert own == {id(parameter) for parameter in towers.heads.parameters()}
+    every = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(every) == sorted(id(parameter) for parameter in towers.parameters())
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
@@ -123,7 +216,7 @@ def test_the_mask_decides_which_pairs_are_negatives(mask, micro_batches):
     """The step's loss is that of its embeddings with the captions and pictures told by hand."""
     captions = ["a cat", "A  cat", "a dog", *(f"thing {i}" for i in range(5))]
     towers, batch = towers_and_batch(captions=captions)
-    image, text, scale, _ = towers(batch.image_BCHW, batch.text_BT)
+    image, text, scale, *_ = towers(batch.image_BCHW, batch.text_BT)
     unit = torch.nn.functional.normalize
     told = Context(
         caption_id_B=torch.tensor([0, 0, 2, 3, 4, 5, 6, 7]) if mask.same_caption else None,
@@ -142,7 +235,7 @@ def test_the_mask_decides_which_pairs_are_negatives(mask, micro_batches):
 def test_the_bias_is_trained_and_reported(micro_batches):
     """Its gradient is what Σ_ij sigmoid s_ij exceeds the N own pairs by, over N: once."""
     towers, batch = towers_and_batch(config=BIASED)
-    image, text, scale, bias = towers(batch.image_BCHW, batch.text_BT)
+    image, text, scale, bias, _ = towers(batch.image_BCHW, batch.text_BT)
     unit = torch.nn.functional.normalize
     answers = (scale * (unit(image) @ unit(text).T) + bias).sigmoid()
     gradient = (answers.sum().item() - len(image)) / len(image)
@@ -242,9 +335,9 @@ def test_batch_statistics_are_refused_with_micro_batches():
     towers = Towers(
         CustomTowers(embed_dim=16, image=TimmImageTower(name="resnet18", image_size=32))
     )
-    _refuse_batch_statistics(towers, 1)
+    refuse_batch_statistics(towers, 1)
     with pytest.raises(InputError, match="batch normalisation"):
-        _refuse_batch_statistics(towers, 2)
+        refuse_batch_statistics(towers, 2)
 
 
 def test_gains_biases_and_the_temperature_are_not_decayed():

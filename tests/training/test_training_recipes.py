@@ -18,7 +18,8 @@ from winnow.recipes.training import RECIPES
 from winnow.training.mask import Mask
 from winnow.training.optimizer import OptimizerConfig, build_optimizer
 from winnow.training.recipe import Objective, Recipe
-from winnow.training.run import _precision, _warn_of_sigmoids_without_bias
+from winnow.training.refusals import warn_of_sigmoids_without_bias
+from winnow.training.run import _precision
 from winnow.training.step import training_step
 
 
@@ -108,8 +109,8 @@ def test_every_recipe_learns_one_batch(name, precision):
 
 
 def test_sigmoids_without_a_bias_do_not_go_unsaid(recwarn):
-    _warn_of_sigmoids_without_bias(SigLIP(), Towers(replace(SMALL, logit_bias=-10.0)))
-    _warn_of_sigmoids_without_bias(HardNegativeNCE(), Towers(SMALL))
+    warn_of_sigmoids_without_bias(SigLIP(), Towers(replace(SMALL, logit_bias=-10.0)))
+    warn_of_sigmoids_without_bias(HardNegativeNCE(), Towers(SMALL))
     assert not recwarn
     with pytest.warns(UserWarning, match=r"--model\.logit-bias -10"):
-        _warn_of_sigmoids_without_bias(SigLIP(), Towers(SMALL))
+        warn_of_sigmoids_without_bias(SigLIP(), Towers(SMALL))

@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 import torch
-from test_step import BIASED, RULES, run_step, towers_and_batch
+from test_step import BIASED, RULES, distilling, run_step, towers_and_batch
 from torch import distributed as dist
 from torch import multiprocessing
 from torch.distributed.fsdp import fully_shard
@@ -28,20 +28,27 @@ def sharded(towers):
 
 
 WRAPPERS = {"ddp": DistributedDataParallel, "fsdp2": sharded}
-CASES = list(product(WRAPPERS, range(len(RULES)), (1, 2)))
+# What is trained: a rule by itself, and the last one with heads on the image embedding too.
+KINDS = [*range(len(RULES)), "with heads"]
+CASES = list(product(WRAPPERS, KINDS, (1, 2)))
 
 
-def stepped(rule, wrap, part, micro_batches):
+def stepped(kind, wrap, part, micro_batches):
     """Every parameter after one step of plain gradient descent, and the step's report."""
-    towers, batch = towers_and_batch(COUNT, config=BIASED)
+    if kind == "with heads":
+        towers, batch = distilling(COUNT, config=BIASED)
+        rule = RULES[-2]
+    else:
+        towers, batch = towers_and_batch(COUNT, config=BIASED)
+        rule = RULES[kind]
     towers = wrap(towers.double())
     # No clipping by elements: the gradient itself must arrive.
     optimizer = torch.optim.SGD(towers.parameters(), lr=0.1)
     report = run_step(
         towers,
-        Batch(*(tensor[part] for tensor in batch)),
+        Batch(*(tensor[part] for tensor in batch[:-1]), batch.targets_of(part)),
         optimizer,
-        rule=RULES[rule],
+        rule=rule,
         micro_batches=micro_batches,
         max_norm=0.5,
     )
@@ -59,15 +66,16 @@ def rank_main(rank, world_size, folder):
     share = COUNT // world_size
     part = slice(rank * share, (rank + 1) * share)
     failures = []
-    for wrapper, rule, micro_batches in CASES:
-        found, report = stepped(rule, WRAPPERS[wrapper], part, micro_batches)
-        parameters, loss, norm = expected[rule]
+    for wrapper, kind, micro_batches in CASES:
+        found, report = stepped(kind, WRAPPERS[wrapper], part, micro_batches)
+        parameters, loss, parts, norm = expected[kind]
         try:
             assert report.loss == pytest.approx(loss, rel=1e-10)
+            assert report.parts == pytest.approx(parts, rel=1e-10)
             assert report.gradient_norm == pytest.approx(norm, rel=1e-6)
             torch.testing.assert_close(found, parameters, rtol=1e-7, atol=1e-9)
         except AssertionError:
-            failures.append(f"{wrapper} {RULES[rule]} {micro_batches}\n{traceback.format_exc()}")
+            failures.append(f"{wrapper} {kind} {micro_batches}\n{traceback.format_exc()}")
     (folder / f"failures-{rank}").write_text("\n".join(failures))
     dist.barrier()
     dist.destroy_process_group()
@@ -76,10 +84,10 @@ def rank_main(rank, world_size, folder):
 @pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_wrapped_step_is_the_step_of_one_process(world_size, tmp_path):
     whole = slice(0, COUNT)
-    expected = []
-    for rule in range(len(RULES)):
-        parameters, report = stepped(rule, lambda towers: towers, whole, 1)
-        expected.append((parameters, report.loss, report.gradient_norm))
+    expected = {}
+    for kind in KINDS:
+        parameters, report = stepped(kind, lambda towers: towers, whole, 1)
+        expected[kind] = (parameters, report.loss, report.parts, report.gradient_norm)
     torch.save(expected, tmp_path / "expected")
     multiprocessing.spawn(rank_main, (world_size, tmp_path), nprocs=world_size)
     for rank in range(world_size):

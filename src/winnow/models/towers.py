@@ -1,14 +1,14 @@
 """The two towers as the training step sees them, and as open_clip finds them afterwards.
 
 `Towers.forward` is the one way in: uint8 pictures and token ids, out come un-normalised embeddings,
-the temperature and the logits' bias. Everything passes through it, so that a wrapper around the
-module sees it all.
+the temperature and the logits' bias; with targets for them, also what heads on the image embedding
+lose. Everything passes through it, so that a wrapper around the module sees it all.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import open_clip
 import torch
@@ -34,12 +34,20 @@ class Embeddings(NamedTuple):
     """exp(logit_scale), one element."""
     bias: Tensor | None
     """logit_bias, one element; None where the model has none."""
+    head_losses: dict[str, Tensor]
+    """(B,) of every head on the image embedding; none where no targets were given."""
 
 
 class Towers(nn.Module):
-    """An open_clip model that takes uint8 pictures and normalises them on its own device."""
+    """An open_clip model that takes uint8 pictures and normalises them on its own device.
 
-    def __init__(self, config: NamedTowers | CustomTowers) -> None:
+    `heads` are trained along with it and are no part of the export: a module that takes image
+    embeddings (B, D), un-normalised, and targets, and gives losses (B,) by name.
+    """
+
+    def __init__(
+        self, config: NamedTowers | CustomTowers, *, heads: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.config = config.open_clip_config()
         custom_text = self.config.pop("custom_text", False)
@@ -49,6 +57,12 @@ class Towers(nn.Module):
         if custom_text:
             self.config["custom_text"] = True
         self.image_normalizer = ImageNormalizer(OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+        self.heads = heads
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D of the shared embedding."""
+        return self.config["embed_dim"]
 
     @property
     def image_size(self) -> int:
@@ -60,15 +74,20 @@ class Towers(nn.Module):
         """The tokenizer in open_clip's wheel, at this model's context length."""
         return simple_tokenizer(self.config["text_cfg"].get("context_length", 77))
 
-    def forward(self, image_BCHW: Tensor, text_BT: Tensor) -> Embeddings:
-        """Embed uint8 pictures (B, 3, H, W) and token ids (B, T)."""
+    def forward(
+        self, image_BCHW: Tensor, text_BT: Tensor, targets: Mapping[str, Any] | None = None
+    ) -> Embeddings:
+        """Embed uint8 pictures (B, 3, H, W) and token ids (B, T); `targets` are the heads'."""
         bias = self.clip.logit_bias
+        image_BD = self.clip.encode_image(self.image_normalizer(image_BCHW))
+        losses = {} if self.heads is None or targets is None else self.heads(image_BD, targets)
         return Embeddings(
-            image_BD=self.clip.encode_image(self.image_normalizer(image_BCHW)),
+            image_BD=image_BD,
             text_BD=self.clip.encode_text(text_BT),
             scale=self.clip.logit_scale.exp(),
             # A tensor of its own: FSDP takes a parameter back once the forward pass is over.
             bias=None if bias is None else bias.clone(),
+            head_losses=losses,
         )
 
     @torch.no_grad()

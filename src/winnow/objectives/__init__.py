@@ -4,9 +4,15 @@
 
 Adding an objective is one file with its rule, one test with its literal double loop and its limit
 case, and one line in a recipe. A rule that also states its closed form runs in tiles and kernels.
+Concept distillation is no rule but a term of each pair, beside any of them.
 """
 
 from winnow.objectives.batch import Loss
+from winnow.objectives.concept_distillation import (
+    ConceptDistillation,
+    ConceptHeads,
+    soft_cross_entropy,
+)
 from winnow.objectives.engine import contrastive_loss
 from winnow.objectives.hard_negative import HardNegativeNCE
 from winnow.objectives.hard_negative_distillation import HardNegativeSelfDistillation
@@ -17,6 +23,8 @@ from winnow.objectives.self_distillation import ProgressiveSelfDistillation
 from winnow.objectives.siglip import SigLIP
 
 __all__ = [
+    "ConceptDistillation",
+    "ConceptHeads",
     "Context",
     "HardNegativeNCE",
     "HardNegativeSelfDistillation",
@@ -29,4 +37,5 @@ __all__ = [
     "SigLIP",
     "Teacher",
     "contrastive_loss",
+    "soft_cross_entropy",
 ]

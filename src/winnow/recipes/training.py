@@ -2,7 +2,9 @@
 
 `clip`, `psd`, `hn_nce` and `hn_psd` are one ViT-B/32 run that differs in its objective alone, so
 that any difference is the objective's; `siglip` also starts from the scale and the bias that belong
-to its loss. `tiny` trains on a laptop; its constants are measured (docs/log.md, 2026-11-22).
+to its loss. `diht` is `hn_nce` with a teacher's concepts: DiHT as a whole on a selection by CAT.
+`diht_psd` has PSD's soft targets too. `tiny` trains on a laptop; its constants are measured
+(docs/log.md, 2026-11-22).
 """
 
 import math
@@ -11,6 +13,7 @@ from dataclasses import replace
 from winnow.data.images import Augmentation
 from winnow.models import CustomTowers, NamedTowers, TextTransformer, TimmImageTower
 from winnow.objectives import (
+    ConceptDistillation,
     HardNegativeNCE,
     HardNegativeSelfDistillation,
     InfoNCE,
@@ -74,6 +77,19 @@ def hn_psd() -> Recipe:
     return replace(clip(), objective=HardNegativeSelfDistillation())
 
 
+def diht() -> Recipe:
+    """`hn_nce` with concept distillation: DiHT (Radenovic et al. 2023), on data that CAT selected.
+
+    That is, `winnow curate --rules clean cat`, then `winnow concepts`, then this.
+    """
+    return replace(hn_nce(), concept_distillation=ConceptDistillation())
+
+
+def diht_psd() -> Recipe:
+    """`diht` with PSD's soft targets on the hard negatives: both papers at once."""
+    return replace(hn_psd(), concept_distillation=ConceptDistillation())
+
+
 def siglip() -> Recipe:
     """`clip` with the sigmoid loss, from a scale of 10 and a bias of -10 (Zhai et al. 2023)."""
     model = NamedTowers(name="ViT-B-32", logit_scale=math.log(10), logit_bias=-10.0)
@@ -86,6 +102,8 @@ RECIPES = {
     "psd": psd,
     "hn_nce": hn_nce,
     "hn_psd": hn_psd,
+    "diht": diht,
+    "diht_psd": diht_psd,
     "siglip": siglip,
 }
 """The training recipes by the name that `winnow train` knows."""

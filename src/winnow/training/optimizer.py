@@ -1,11 +1,17 @@
-"""AdamW as CLIP uses it: warm-up, cosine, no decay on gains, biases and the temperature."""
+"""AdamW as CLIP uses it: warm-up, cosine, no decay on gains, biases and the temperature.
+
+Heads of concept distillation have groups of their own, with the factors that it gives them.
+"""
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from winnow.models.towers import Towers
+from winnow.objectives import ConceptDistillation
 from winnow.types import InputError
 
 
@@ -36,15 +42,14 @@ class OptimizerConfig:
             )
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """The optimizer over all trainable parameters."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trainable if parameter.ndim >= 2]
-    vectors = [parameter for parameter in trainable if parameter.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+def build_optimizer(
+    towers: Towers, config: OptimizerConfig, concepts: ConceptDistillation | None = None
+) -> torch.optim.AdamW:
+    """The optimizer over all trainable parameters; `concepts` has the heads' factors."""
+    groups = _groups(towers.clip, weight_decay=config.weight_decay, factor=1.0)
+    if concepts is not None and towers.heads is not None:
+        decay = config.weight_decay * concepts.weight_decay_factor
+        groups += _groups(towers.heads, weight_decay=decay, factor=concepts.learning_rate_factor)
     betas = (config.beta1, config.beta2)
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, betas=betas, eps=config.epsilon, fused=True
@@ -61,5 +66,19 @@ def set_learning_rate(
         done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
         factor = (1 + math.cos(math.pi * done)) / 2
     for group in optimizer.param_groups:
-        group["lr"] = config.learning_rate * factor
+        group["lr"] = config.learning_rate * factor * group[_FACTOR]
     return config.learning_rate * factor
+
+
+_FACTOR = "learning_rate_factor"
+
+
+def _groups(module: nn.Module, *, weight_decay: float, factor: float) -> list[dict[str, Any]]:
+    """The trainable parameters of a module: matrices, which decay, and vectors, which do not."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trainable if parameter.ndim >= 2]
+    vectors = [parameter for parameter in trainable if parameter.ndim < 2]
+    return [
+        {"params": matrices, "weight_decay": weight_decay, _FACTOR: factor},
+        {"params": vectors, "weight_decay": 0.0, _FACTOR: factor},
+    ]

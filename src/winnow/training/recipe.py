@@ -6,6 +6,7 @@ from typing import Literal
 from winnow.data.images import Augmentation
 from winnow.models import CustomTowers, NamedTowers
 from winnow.objectives import (
+    ConceptDistillation,
     HardNegativeNCE,
     HardNegativeSelfDistillation,
     InfoNCE,
@@ -55,6 +56,8 @@ class Recipe:
     """The rule that turns a batch of embeddings into a loss."""
     model: NamedTowers | CustomTowers
     """The towers."""
+    concept_distillation: ConceptDistillation | None = None
+    """Heads on the image embedding that learn a teacher's concepts; none: the objective alone."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """AdamW and its schedule."""
     mask: Mask = field(default_factory=Mask)

@@ -6,65 +6,82 @@ N - k steps, bit for bit on a CPU.
 """
 
 import fcntl
-import json
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
+from safetensors.torch import save_file
 
-from winnow.config import as_dict, differences, load, write_json
+from winnow.config import as_dict, write_json
+from winnow.data.concept_targets import ConceptTargets
 from winnow.data.loader import Batch, load_batches
 from winnow.data.order import Order
 from winnow.data.selection import Selection
 from winnow.models.devices import usable_device
 from winnow.models.towers import Towers
-from winnow.objectives import Rule, SigLIP
+from winnow.objectives import ConceptHeads
 from winnow.progress import track
 from winnow.training.chance import random_state, set_random_state
 from winnow.training.checkpoint import Checkpoints
 from winnow.training.interrupts import stop_on_signals
 from winnow.training.metrics import Clock, MetricsFile, progress_note
 from winnow.training.optimizer import build_optimizer, set_learning_rate
-from winnow.training.recipe import Recipe, Runtime
+from winnow.training.recipe import Recipe
+from winnow.training.refusals import (
+    DATA_FILE,
+    RECIPE_FILE,
+    data_facts,
+    refuse_another_run,
+    refuse_batch_statistics,
+    refuse_few_pairs,
+    refuse_wrong_targets,
+    warn_of_sigmoids_without_bias,
+)
 from winnow.training.step import StepReport, training_step
 from winnow.types import InputError, Interrupted
 
-RECIPE_FILE, DATA_FILE, MODEL_FOLDER = "recipe.json", "data.json", "model"
+MODEL_FOLDER = "model"
+HEADS_FILE = "concept_heads.safetensors"
+"""The heads of a finished run: `{head}.weight` (concepts, D) and `{head}.bias`."""
 
 
-def train(recipe: Recipe, selection: Selection, out: Path) -> Path:
+def train(
+    recipe: Recipe, selection: Selection, out: Path, *, targets: ConceptTargets | None = None
+) -> Path:
     """Train `recipe` on `selection` in the folder `out`, or go on where it was; the model's folder.
 
-    A finished run is left as it is. Raises Interrupted after saving, when asked to stop by SIGINT
-    or SIGTERM; NonFiniteError before a weight moves; InputError where `out` holds another run or
-    the selection has no pairs.
+    `targets` are for a recipe with concept distillation, whose heads learn them. A finished run is
+    left as it is. Raises Interrupted after saving, when asked to stop by SIGINT or SIGTERM;
+    NonFiniteError before a weight moves; InputError where `out` holds another run, the selection
+    has no pairs, or the targets are missing or another selection's.
     """
-    _refuse_another_run(out, recipe, selection)
+    refuse_wrong_targets(recipe, selection, targets)
+    refuse_another_run(out, recipe, data_facts(selection, targets))
+    refuse_few_pairs(recipe, selection)
     model_folder = out / MODEL_FOLDER
     if (model_folder / "open_clip_config.json").is_file():
         return model_folder
     torch.manual_seed(recipe.seed)
     device = usable_device(recipe.runtime.device)
-    towers = Towers(recipe.model).to(device).train()
-    _refuse_batch_statistics(towers, recipe.micro_batches)
-    _warn_of_sigmoids_without_bias(recipe.objective, towers)
-    optimizer = build_optimizer(towers, recipe.optimizer)
+    towers = _build(recipe, targets).to(device).train()
+    refuse_batch_statistics(towers, recipe.micro_batches)
+    warn_of_sigmoids_without_bias(recipe.objective, towers)
+    optimizer = build_optimizer(towers, recipe.optimizer, recipe.concept_distillation)
     # Only now is it known that the recipe can be built: a refused one leaves the folder free.
     with _claimed(out):
-        write_json(out / DATA_FILE, _data_facts(selection))
+        write_json(out / DATA_FILE, data_facts(selection, targets))
         write_json(out / RECIPE_FILE, as_dict(recipe))
         checkpoints = Checkpoints(out / "checkpoints", keep=recipe.runtime.keep_checkpoints)
         first_step = _restore(checkpoints, towers, optimizer)
         run = _Run(recipe, towers, optimizer, checkpoints, device)
         # Closing ends the workers, which leave every signal to this process.
-        loading = closing(_batches(recipe, selection, towers, first_step))
+        loading = closing(_batches(recipe, selection, targets, towers, first_step))
         with MetricsFile(out, resumed_at=first_step) as metrics, loading as batches:
             run.go(batches, metrics, first_step)
+        _save_heads(towers, out / HEADS_FILE)
         towers.export(model_folder)
     return model_folder
 
@@ -141,25 +158,22 @@ class _Run:
         self.checkpoints.save(step, state)
 
 
-def _refuse_another_run(out: Path, recipe: Recipe, selection: Selection) -> None:
-    """Refuse what cannot be trained on, and a folder that holds a run of something else."""
-    if len(selection) < recipe.batch_size:
-        raise InputError(
-            f"the selection in {selection.directory} has {len(selection)} pairs, fewer than a "
-            f"batch of {recipe.batch_size}: a pair would be its own negative. Lower --batch-size"
-        )
-    if not (out / RECIPE_FILE).is_file():
+def _build(recipe: Recipe, targets: ConceptTargets | None) -> Towers:
+    if recipe.concept_distillation is None or targets is None:
+        return Towers(recipe.model)
+    width = recipe.model.open_clip_config()["embed_dim"]
+    heads = ConceptHeads(recipe.concept_distillation, width, targets.facts.sizes)
+    return Towers(recipe.model, heads=heads)
+
+
+def _save_heads(towers: Towers, path: Path) -> None:
+    """For whoever asks what the heads have learnt; the exported model has none."""
+    if towers.heads is None:
         return
-    before = load(Recipe, out / RECIPE_FILE)
-    changed = differences(replace(before, runtime=Runtime()), replace(recipe, runtime=Runtime()))
-    data, data_before = _data_facts(selection), json.loads((out / DATA_FILE).read_text())
-    if data_before["fingerprint"] != data["fingerprint"]:
-        changed.append(f"data: {_describe(data_before)} -> {_describe(data)}")
-    if changed:
-        raise InputError(
-            f"{out} holds a run of another recipe or selection ({'; '.join(changed)}): "
-            "give it back what it began with, or choose another --out"
-        )
+    state = towers.heads.state_dict()
+    named = {name.removeprefix("linear."): value.cpu() for name, value in state.items()}
+    save_file(named, f"{path}.partial")
+    Path(f"{path}.partial").replace(path)
 
 
 @contextmanager
@@ -174,18 +188,6 @@ def _claimed(out: Path) -> Iterator[None]:
                 f"another process is training in {out}: wait for it or stop it"
             ) from error
         yield
-
-
-def _data_facts(selection: Selection) -> dict[str, Any]:
-    return {
-        "selection": str(selection.directory),
-        "fingerprint": selection.fingerprint,
-        "pairs": len(selection),
-    }
-
-
-def _describe(data: dict[str, Any]) -> str:
-    return f"{data['pairs']} pairs of {data['selection']} ({data['fingerprint'][:12]})"
 
 
 def _restore(checkpoints: Checkpoints, towers: Towers, optimizer: torch.optim.Optimizer) -> int:
@@ -203,7 +205,11 @@ def _restore(checkpoints: Checkpoints, towers: Towers, optimizer: torch.optim.Op
 
 
 def _batches(
-    recipe: Recipe, selection: Selection, towers: Towers, first_step: int
+    recipe: Recipe,
+    selection: Selection,
+    targets: ConceptTargets | None,
+    towers: Towers,
+    first_step: int,
 ) -> Generator[Batch, None, None]:
     return load_batches(
         selection,
@@ -216,6 +222,7 @@ def _batches(
         first_step=first_step,
         last_step=recipe.steps,
         image_ids=recipe.mask.same_image,
+        targets=targets,
     )
 
 
@@ -223,23 +230,3 @@ def _precision(name: str, device: torch.device) -> AbstractContextManager:
     if name == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def _refuse_batch_statistics(towers: nn.Module, micro_batches: int) -> None:
-    """With batch normalisation a picture's embedding depends on its micro-batch: not exact."""
-    has_batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in towers.modules())
-    if micro_batches > 1 and has_batch_norm:
-        raise InputError(
-            f"the towers use batch normalisation, so {micro_batches} micro_batches would not give "
-            "the gradient of the whole batch: use micro_batches 1 or towers without it"
-        )
-
-
-def _warn_of_sigmoids_without_bias(objective: Rule, towers: Towers) -> None:
-    """A comparison with SigLIP is unfair where it starts without what its paper gives it."""
-    if isinstance(objective, SigLIP) and towers.clip.logit_bias is None:
-        warnings.warn(
-            "SigLIP trains here without a bias, so its many negatives swamp the start: "
-            "--model.logit-bias -10 --model.logit-scale 2.303 is what its paper starts from",
-            stacklevel=3,
-        )

@@ -4,11 +4,14 @@ A contrastive loss needs the whole batch, so micro-batches are embedded first wi
 engine gives the loss and its gradient in the embeddings of the whole batch, and each micro-batch
 is embedded again, with its random numbers replayed, and back-propagates its own slice
 (gradient caching; Gao et al. 2021, arXiv 2101.06983). With one micro-batch there is one pass.
+
+What heads on the image embedding lose is a term of each pair by itself: it enters with the pass
+that has a graph, divided by the pairs of the whole batch.
 """
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +19,9 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from winnow.data.loader import Batch
-from winnow.distributed import local_gradients
+from winnow.distributed import all_sum, local_gradients, world
 from winnow.models.towers import Embeddings, unwrapped
-from winnow.objectives import Context, Loss, Rule, contrastive_loss
+from winnow.objectives import ConceptHeads, Context, Loss, Rule, contrastive_loss
 from winnow.training.chance import random_state, set_random_state
 from winnow.training.mask import Mask
 from winnow.types import InputError
@@ -33,6 +36,7 @@ class StepReport:
     """What one step has to say."""
 
     loss: float
+    """All that was minimised."""
     gradient_norm: float
     """Before clipping."""
     scale: float
@@ -41,6 +45,8 @@ class StepReport:
     """logit_bias that the step computed with; None where the model has none."""
     diagnostics: dict[str, Tensor]
     """The rule's, per pair; NaN where one says nothing of a pair."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """What the loss is made of, unweighted, where that is more than the contrastive loss."""
 
     def row(self) -> dict[str, float]:
         """The report as plain numbers; diagnostics as means over the pairs that have them.
@@ -48,6 +54,7 @@ class StepReport:
         A diagnostic that no pair of the batch has is left out: json has no NaN.
         """
         numbers = {"loss": self.loss, "gradient_norm": self.gradient_norm, "scale": self.scale}
+        numbers |= {f"loss_{name}": part for name, part in self.parts.items()}
         if self.bias is not None:
             numbers["bias"] = self.bias
         # Flags and counts have no mean of their own kind, and bf16 would count no further than 256.
@@ -76,27 +83,30 @@ def training_step(
     """
     optimizer.zero_grad(set_to_none=True)
     slices = _slices(len(batch.image_BCHW), micro_batches)
-    random_states, parts = [], []
+    random_states, passes = [], []
     with torch.set_grad_enabled(micro_batches == 1):
         for part in slices:
             random_states.append(random_state())
             with precision:
-                parts.append(towers(batch.image_BCHW[part], batch.text_BT[part]))
-    embeddings = parts[0] if micro_batches == 1 else _joined_leaves(parts)
+                passes.append(_forward(towers, batch, part))
+    embeddings = passes[0] if micro_batches == 1 else _joined_leaves(passes)
     context = mask.context(batch, seed=seed)
     loss = _loss(rule, embeddings, context, step=step, progress=progress)
-    loss.total.backward()
-    if micro_batches > 1:
-        for part, state in zip(slices, random_states, strict=True):
+    if micro_batches == 1:
+        (loss.total + _head_term(towers, embeddings, batch)).backward()
+    else:
+        loss.total.backward()
+        for index, (part, state) in enumerate(zip(slices, random_states, strict=True)):
             set_random_state(state)
             is_last = part is slices[-1]
             # Ranks add their gradients up once, when the last micro-batch has added its own.
             with nullcontext() if is_last else local_gradients(towers):
                 with precision:
-                    again = towers(batch.image_BCHW[part], batch.text_BT[part])
-                _backward_slice(again, embeddings, part)
+                    passes[index] = again = _forward(towers, batch, part)
+                _backward_slice(again, embeddings, part, _head_term(towers, again, batch))
     norm = _clip(towers, max_gradient_norm)
-    value, scale = loss.total.item(), embeddings.scale.item()
+    value, parts = _value(towers, loss, passes, batch)
+    scale = embeddings.scale.item()
     bias = None if embeddings.bias is None else embeddings.bias.item()
     if not (math.isfinite(value) and math.isfinite(norm)):
         raise NonFiniteError(
@@ -111,7 +121,44 @@ def training_step(
         scale=scale,
         bias=bias,
         diagnostics=loss.diagnostics,
+        parts=parts,
     )
+
+
+def _forward(towers: nn.Module, batch: Batch, part: slice) -> Embeddings:
+    """One pass over a part of the batch; the heads, who need no other pairs, wait for the graph."""
+    targets = batch.targets_of(part) if torch.is_grad_enabled() else None
+    return towers(batch.image_BCHW[part], batch.text_BT[part], targets)
+
+
+def _head_term(towers: nn.Module, own: Embeddings, batch: Batch) -> Tensor | float:
+    """What the heads add to the loss of the batch, in one pass over a part of it."""
+    if not own.head_losses:
+        return 0.0
+    return _heads(towers).term_B(own.head_losses).sum() / len(batch.image_BCHW)
+
+
+def _value(
+    towers: nn.Module, loss: Loss, passes: list[Embeddings], batch: Batch
+) -> tuple[float, dict[str, float]]:
+    """The whole loss over all ranks, and its parts where heads make some."""
+    contrastive = loss.total.item()
+    if not passes[-1].head_losses:
+        return contrastive, {}
+    names = list(passes[-1].head_losses)
+    sums = [torch.stack([one.head_losses[name].detach().sum() for one in passes]) for name in names]
+    count = len(batch.image_BCHW) * world().size
+    means = all_sum(torch.stack(sums).sum(dim=1)) / count
+    parts = dict(zip(names, means.tolist(), strict=True))
+    weights = _heads(towers).config.weights
+    total = contrastive + sum(weights[name] * part for name, part in parts.items())
+    return total, {"contrastive": contrastive} | parts
+
+
+def _heads(towers: nn.Module) -> ConceptHeads:
+    heads = unwrapped(towers).heads
+    assert isinstance(heads, ConceptHeads), "whoever has head losses has heads"
+    return heads
 
 
 def _clip(towers: nn.Module, max_norm: float) -> float:
@@ -154,16 +201,22 @@ def _joined_leaves(parts: list[Embeddings]) -> Embeddings:
         text_BD=torch.cat([part.text_BD for part in parts]).requires_grad_(),
         scale=parts[-1].scale.detach().requires_grad_(),
         bias=None if bias is None else bias.detach().requires_grad_(),
+        head_losses={},
     )
 
 
-def _backward_slice(again: Embeddings, whole: Embeddings, part: slice) -> None:
-    """Send a micro-batch's share of the gradient into the towers.
+def _backward_slice(
+    again: Embeddings, whole: Embeddings, part: slice, head_term: Tensor | float
+) -> None:
+    """Send a micro-batch's share of the gradient into the towers and the heads.
 
     Scale and bias belong to no micro-batch: their gradients enter with the last one, once.
     """
     tensors: list[Tensor] = [again.image_BD, again.text_BD]
     gradients = [_gradient(whole.image_BD)[part], _gradient(whole.text_BD)[part]]
+    if isinstance(head_term, Tensor):
+        tensors.append(head_term)
+        gradients.append(torch.ones_like(head_term))
     if part.stop == len(whole.image_BD):
         tensors.append(again.scale)
         gradients.append(_gradient(whole.scale))
