@@ -6,8 +6,8 @@ size. Series take the classes `c0`, `c1`, ... whose colours are defined in style
 
 import itertools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 from markupsafe import Markup, escape
 
@@ -16,6 +16,8 @@ MAX_POINTS = 300
 """Points of a line: beyond that, a curve of some hundred pixels shows no more."""
 
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_LEAST = 1e-6  # of a logarithmic axis: smaller shares are as good as none
 _LEFT, _WIDTH = 7, 91  # of a line chart's plot, percent of the chart
 _TOP, _BOTTOM = 8, 40  # of its margins, pixels
 
@@ -26,6 +28,9 @@ class Line(NamedTuple):
     name: str
     x: Sequence[float]
     y: Sequence[float]
+    series: int | None = None
+    """Whose colour it has; that of its place among the lines where None."""
+    style: Literal["solid", "dashed"] = "solid"
 
 
 class Bar(NamedTuple):
@@ -34,6 +39,15 @@ class Bar(NamedTuple):
     value: float
     low: float
     high: float
+
+
+class Dot(NamedTuple):
+    """A point whose two values would be equal; 0 to 1."""
+
+    x: float
+    y: float
+    words: str
+    """What it says when it is pointed at."""
 
 
 class BarGroup(NamedTuple):
@@ -54,11 +68,13 @@ def line_chart(
     values = [y for line in points for _, y in line]
     y_ticks = _ticks(min(values), max(values))
     plot = _Plot(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1], height)
-    curves = [
-        f'<path class="raw c{index % NUM_COLOURS}" d="{plot.path(_thin(line))}"/>'
-        f'<path class="smooth c{index % NUM_COLOURS}" d="{plot.path(_thin(mean))}"/>'
-        for index, (line, mean) in enumerate(zip(points, means, strict=True))
-    ]
+    curves = []
+    for index, (line, drawn, mean) in enumerate(zip(lines, points, means, strict=True)):
+        colour = f"c{(index if line.series is None else line.series) % NUM_COLOURS}"
+        curves.append(
+            f'<path class="raw {colour}" d="{plot.path(_thin(drawn))}"/>'
+            f'<path class="smooth {colour} {line.style}" d="{plot.path(_thin(mean))}"/>'
+        )
     names = ", ".join(line.name for line in lines)
     return Markup(  # noqa: S704 - numbers, and text that is escaped
         f'<svg class="chart" role="img" width="100%" height="{height}">'
@@ -71,8 +87,8 @@ def line_chart(
 
 def bar_chart(groups: Sequence[BarGroup]) -> Markup:
     """Bars with their 95 % interval, and a dashed mark where chance is."""
-    top = max((bar.high for group in groups for bar in group.bars if bar), default=1.0)
-    full = _ticks(0.0, top)[-1]
+    highs = [bar.high for group in groups for bar in group.bars if bar] or [1.0]
+    full = _ticks(0.0, max([*highs, *(group.chance for group in groups)]))[-1]
     parts, y = [], 0
     for group in groups:
         end = y + 22 + 22 * len(group.bars)
@@ -119,9 +135,43 @@ def histogram(
     )
 
 
+def agreement_chart(dots: Sequence[Dot], *, x_label: str, height: int = 240) -> Markup:
+    """Dots over two logarithmic axes that end at 1, and a dashed line where x = y.
+
+    What is below both axes (0 too) lies on their edge, hollow.
+    """
+    seen = [value for dot in dots for value in (dot.x, dot.y) if value >= _LEAST]
+    low = min(-1, math.floor(math.log10(min(seen, default=_LEAST))))
+    plot = _Plot(low, 0, low, 0, height)
+    ticks = range(0, low - 1, -math.ceil(-low / 5))
+    parts = [plot.axes(ticks, ticks, x_label, words=_power), plot.diagonal()]
+    for dot in dots:
+        x, y = (math.log10(max(value, 10.0**low)) for value in (dot.x, dot.y))
+        kind = "dot" if min(dot.x, dot.y) >= _LEAST else "dot hollow"
+        parts.append(
+            f'<circle class="{kind} c0" {plot.at(x, y)} r="4.5"><title>{escape(dot.words)}</title>'
+            "</circle>"
+        )
+    return Markup(  # noqa: S704 - numbers, and text that is escaped
+        f'<svg class="chart" role="img" width="100%" height="{height}">'
+        f"<title>{escape(f'{len(dots)} dots by {x_label}')}</title>{''.join(parts)}</svg>"
+    )
+
+
 def ticks_within(low: float, high: float) -> list[float]:
     """About four round numbers from `low` to `high`."""
     return [tick for tick in _ticks(low, high) if low <= tick <= high]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _power(exponent: float) -> str:
+    """A power of ten, short enough for the side of a chart."""
+    if exponent >= -2:
+        return _number(10.0**exponent)
+    return "10" + str(int(exponent)).translate(_RAISED)
 
 
 class _Plot(NamedTuple):
@@ -141,7 +191,14 @@ class _Plot(NamedTuple):
         """In a box of 1000 by 1000."""
         return "M" + "L".join(f"{1000 * self._x(x):.1f} {1000 * self._y(y):.1f}" for x, y in points)
 
-    def axes(self, x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str) -> str:
+    def axes(
+        self,
+        x_ticks: Sequence[float],
+        y_ticks: Sequence[float],
+        x_label: str,
+        *,
+        words: Callable[[float], str] = _number,
+    ) -> str:
         parts = []
         right, bottom = _LEFT + _WIDTH, _TOP + self.inner
         for tick in y_ticks:
@@ -149,13 +206,13 @@ class _Plot(NamedTuple):
             parts.append(f'<line class="grid" x1="{_LEFT}%" x2="{right}%" y1="{y}" y2="{y}"/>')
             parts.append(
                 f'<text class="tick" x="{_LEFT - 1}%" y="{y + 4}" text-anchor="end">'
-                f"{_number(tick)}</text>"
+                f"{words(tick)}</text>"
             )
         for tick in x_ticks:
             x = _LEFT + _WIDTH * self._x(tick)
             parts.append(
                 f'<text class="tick" x="{x}%" y="{bottom + 17}" text-anchor="middle">'
-                f"{_number(tick)}</text>"
+                f"{words(tick)}</text>"
             )
         middle = _LEFT + _WIDTH / 2
         parts.append(
@@ -172,6 +229,16 @@ class _Plot(NamedTuple):
             f'x="{x:.2f}%" y="{_TOP + y:.1f}" width="{max(right - x - 0.12, 0.1):.2f}%" '
             f'height="{self.inner - y:.1f}"'
         )
+
+    def at(self, x: float, y: float) -> str:
+        """The middle of a dot, as attributes."""
+        across, down = _LEFT + _WIDTH * self._x(x), _TOP + self.inner * self._y(y)
+        return f'cx="{across:.2f}%" cy="{down:.1f}"'
+
+    def diagonal(self) -> str:
+        """From the lower left to the upper right."""
+        ends = f'x1="{_LEFT}%" y1="{_TOP + self.inner}" x2="{_LEFT + _WIDTH}%" y2="{_TOP}"'
+        return f'<line class="chance" {ends}/>'
 
     def limit(self, value: float) -> str:
         """A dashed line at `value`, or a word on the side where it lies beyond the plot."""
@@ -239,7 +306,3 @@ def _ticks(low: float, high: float) -> list[float]:
     step = min((m * magnitude for m in (1, 2, 2.5, 5, 10)), key=lambda s: abs(span / s - 4.5))
     first, last = math.floor(low / step), math.ceil(high / step)
     return [step * number for number in range(first, max(last, first + 1) + 1)]
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

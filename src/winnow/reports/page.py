@@ -15,12 +15,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.charts import NUM_COLOURS, Bar, BarGroup, bar_chart
+from winnow.reports.concepts import LISTED, TOP, ConceptSection, arrange, clip
 from winnow.reports.curation import Curation, Truth, read_curation
 from winnow.reports.examples import TaskExamples, read_examples
 from winnow.reports.insight import Insight
+from winnow.reports.pictures import shorten
 from winnow.reports.runs import Run, read_runs
 from winnow.reports.table import HeadlineRow, format_p, format_points, headline_of
-from winnow.reports.training import curve, recipe_differences, run_facts
+from winnow.reports.training import (
+    LOSS,
+    concept_curve,
+    curve,
+    learns_concepts,
+    recipe_differences,
+    run_facts,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -37,13 +46,14 @@ def write_report(
     notes: Sequence[str] = (),
     truth: Truth | None = None,
     insight: Insight | None = None,
+    concepts: ConceptSection | None = None,
 ) -> Path:
     """Write the page to `out` and return it.
 
     `tasks` (name -> folder) are where pictures for the examples come from; `notes` stand at the
     top; `truth` is what is known of planted noise; `insight` puts the selection's rules to a sample
-    of its pairs again. Raises InputError for a run or a selection that is not there, or whose files
-    are damaged.
+    of its pairs again; `concepts` is what a teacher and the runs see in some pairs. Raises
+    InputError for a run or a selection that is not there, or whose files are damaged.
     """
     read = read_runs(runs)
     curation, curation_problem = _curation(selection, insight)
@@ -61,6 +71,7 @@ def write_report(
         curation=curation,
         curation_problem=curation_problem,
         truth=truth,
+        concepts=concepts and arrange(concepts, [run.name for run in read]),
         training=_training(read),
         examples=examples,
         example_problems=example_problems,
@@ -79,6 +90,9 @@ class _Training:
     facts: list[Any]
     loss: "Markup | None"
     scale: "Markup | None"
+    concepts: "Markup | None"
+    with_concepts: list[str]
+    """Runs whose loss is drawn without the concepts' part."""
     missing: list[str]
     """Runs without metrics."""
 
@@ -98,7 +112,8 @@ def _environment() -> "Environment":
     environment.filters["points"] = format_points
     environment.filters["change"] = lambda share: f"{100 * share:+.2f}".replace("-", "−")
     environment.filters["p_value"] = format_p
-    environment.globals["num_colours"] = NUM_COLOURS
+    environment.filters |= {"clip": clip, "shorten": shorten}
+    environment.globals |= {"num_colours": NUM_COLOURS, "top": TOP, "listed": LISTED}
     # Captions of any script stay as they are, at a third to half of the size.
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment
@@ -136,8 +151,10 @@ def _training(runs: Sequence[Run]) -> _Training:
     logged = [run for run in runs if run.metrics]
     return _Training(
         facts=[run_facts(run) for run in logged],
-        loss=curve(runs, "loss", smooth_over=0.1),
-        scale=curve(runs, "scale"),
+        loss=curve(logged, *LOSS, smooth_over=0.1),
+        scale=curve(logged, "scale"),
+        concepts=concept_curve(logged, smooth_over=0.1),
+        with_concepts=[run.name for run in logged if learns_concepts(run)],
         missing=[run.name for run in runs if not run.metrics],
     )
 

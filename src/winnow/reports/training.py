@@ -1,15 +1,24 @@
-"""What the metrics of each run say: curves, speed, and in what the recipes differ."""
+"""What the metrics of each run say: curves, speed, and in what the recipes differ.
+
+Where a run learns concepts beside, its loss is a sum; what is shown as its loss is the contrastive
+part, so that it compares with runs that do not, and the concepts' part has a chart of its own.
+"""
 
 import json
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from markupsafe import Markup
 
 from winnow.reports.charts import Line, line_chart
 from winnow.reports.runs import Run
+
+LOSS = ("loss_contrastive", "loss")
+"""What a run's loss is: the first of these columns that a row has."""
+
+_HEADS: dict[str, Literal["solid", "dashed"]] = {"objects": "solid", "attributes": "dashed"}
 
 
 class RunFacts(NamedTuple):
@@ -19,7 +28,7 @@ class RunFacts(NamedTuple):
     steps: int
     samples: int | None
     loss: float | None
-    """Median over the last tenth of the rows."""
+    """Median over the last tenth of the rows; the contrastive part where that is logged."""
     scale: float | None
     """The last: the inverse of the temperature."""
     samples_per_second: float | None
@@ -42,21 +51,36 @@ def run_facts(run: Run) -> RunFacts:
         name=run.name,
         steps=int(last["step"]),
         samples=int(last["samples"]) if "samples" in last else None,
-        loss=_median(tail, "loss"),
+        loss=_median(tail, *LOSS),
         scale=last.get("scale"),
         samples_per_second=_median(run.metrics, "samples_per_second"),
         data_wait_share=_median(run.metrics, "data_wait_share"),
     )
 
 
-def curve(runs: Sequence[Run], column: str, *, smooth_over: float = 0.0) -> Markup | None:
-    """One line per run over its steps; None where no run logged a finite value of the column."""
+def curve(runs: Sequence[Run], *columns: str, smooth_over: float = 0.0) -> Markup | None:
+    """One line per run over its steps, of the first of `columns` that a row has.
+
+    None where no run logged a finite value.
+    """
+    lines = [line for index, run in enumerate(runs) for line in _lines(run, index, columns)]
+    return line_chart(lines, x_label="step", smooth_over=smooth_over) if lines else None
+
+
+def concept_curve(runs: Sequence[Run], *, smooth_over: float) -> Markup | None:
+    """A line per run and head over its steps; None where no run learns concepts."""
     lines = [
-        Line(run.name, [row["step"] for row in rows], [row[column] for row in rows])
-        for run in runs
-        if (rows := [row for row in run.metrics if math.isfinite(row.get(column, math.nan))])
+        line._replace(name=f"{run.name} {head}", style=style)
+        for index, run in enumerate(runs)
+        for head, style in _HEADS.items()
+        for line in _lines(run, index, [f"loss_{head}"])
     ]
     return line_chart(lines, x_label="step", smooth_over=smooth_over) if lines else None
+
+
+def learns_concepts(run: Run) -> bool:
+    """Whether the run's loss is shown without a part of it."""
+    return any(LOSS[0] in row for row in run.metrics)
 
 
 def recipe_differences(runs: Sequence[Run]) -> list[Difference]:
@@ -76,6 +100,20 @@ def _leaves(value: Any, prefix: str = "") -> dict[str, str]:
     return leaves
 
 
-def _median(rows: Sequence[dict[str, float]], column: str) -> float | None:
-    values = [row[column] for row in rows if column in row]
+def _lines(run: Run, series: int, columns: Sequence[str]) -> list[Line]:
+    """The run's line, or none: the first of `columns` that a row has, where that is finite."""
+    values = [(row["step"], _first(row, columns)) for row in run.metrics]
+    finite = [(step, value) for step, value in values if value is not None and math.isfinite(value)]
+    if not finite:
+        return []
+    steps, heights = zip(*finite, strict=True)
+    return [Line(run.name, steps, heights, series)]
+
+
+def _first(row: dict[str, float], columns: Sequence[str]) -> float | None:
+    return next((row[column] for column in columns if column in row), None)
+
+
+def _median(rows: Sequence[dict[str, float]], *columns: str) -> float | None:
+    values = [value for row in rows if (value := _first(row, columns)) is not None]
     return statistics.median(values) if values else None
