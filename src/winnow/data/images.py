@@ -34,6 +34,9 @@ from winnow.data.perceptual import SIDE, perceptual_hash
 MAX_PIXELS = 1 << 26
 """Larger pictures are refused before they are decoded: 64 megapixels are 200 MB of RGB."""
 
+VIEW_VERSION = 1
+"""Of evaluation_view's pixels: raised when they change, and stored features are computed again."""
+
 FORMATS = tuple(
     plugin.format
     for plugin in (

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from winnow.config import read_json, write_json
-from winnow.data.images import ImageError, evaluation_view
+from winnow.data.images import VIEW_VERSION, ImageError, evaluation_view
 from winnow.evaluation.ranking import normalised
 from winnow.evaluation.tasks import PLACEHOLDER, Sample, Task
 from winnow.progress import track
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-VIEW_VERSION = 1  # of evaluation_view's pixels: raise it when they change, and features are redone
 FACTS_FILE = "facts.json"
 ARRAYS = ("image_ND", "label_N", "class_KD", "caption_MD", "pair_P2")
 
