@@ -32,7 +32,7 @@ def test_curating_does_not_load_torch():
 
 def test_an_unknown_verb_names_the_known_ones(capsys):
     assert cli.run(["trian"]) == 2
-    verbs = "demo, curate, sweep, explain, materialise, train, evaluate, report"
+    verbs = "demo, curate, sweep, explain, materialise, concepts, train, evaluate, report"
     assert verbs in capsys.readouterr().err
 
 
@@ -69,7 +69,7 @@ def test_what_stops_a_command_is_one_sentence_and_a_status(
 
 def test_an_unknown_recipe_names_the_known_ones(capsys):
     assert cli.run(["train", "clop"]) == 2
-    assert "tiny, clip, psd, hn_nce, hn_psd, siglip" in capsys.readouterr().err
+    assert "tiny, clip, psd, hn_nce, hn_psd, diht, diht_psd, siglip" in capsys.readouterr().err
 
 
 def test_an_unknown_field_is_an_error_with_a_suggestion(capsys):
@@ -82,7 +82,9 @@ def test_an_unknown_field_is_an_error_with_a_suggestion(capsys):
 def test_objective_bias_and_mask_are_set_from_the_command_line(monkeypatch, tmp_path):
     trained = []
     monkeypatch.setattr("winnow.recipes.data.open_selection", lambda data, index: data)
-    monkeypatch.setattr("winnow.training.run.train", lambda recipe, *_: trained.append(recipe))
+    monkeypatch.setattr(
+        "winnow.training.run.train", lambda recipe, *_, **__: trained.append(recipe)
+    )
     data = ["--data", "x", "--out", str(tmp_path)]
     towers = ["--model.logit-bias", "-10", "--model.logit-scale", "2.303"]
     siglip = ["--mask.same-caption", *towers, "objective:sig-lip"]

@@ -86,6 +86,7 @@ def test_every_default_is_the_code_s(page):
     assert wrong == []
     parameters = {
         "hard_negatives": objectives.HardNegativeNCE,
+        "concept_distillation": objectives.ConceptDistillation,
         "self_distillation": objectives.ProgressiveSelfDistillation,
         "hard_negative_distillation": objectives.HardNegativeSelfDistillation,
     }.get(page.stem)
@@ -130,7 +131,10 @@ def test_every_command_is_understood(page, monkeypatch, tmp_path):
     trained = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("winnow.recipes.data.open_selection", lambda data, index: data)
-    monkeypatch.setattr("winnow.training.run.train", lambda recipe, *_: trained.append(recipe))
+    monkeypatch.setattr("winnow.recipes.concepts.open_targets", lambda *_: None)
+    monkeypatch.setattr(
+        "winnow.training.run.train", lambda recipe, *_, **__: trained.append(recipe)
+    )
     commands = [shlex.split(line) for block in blocks(page, "sh") for line in block.splitlines()]
     for winnow, *arguments in commands:
         assert winnow == "winnow"

@@ -93,8 +93,19 @@ def materialise(arguments: list[str]) -> None:
     print(run_materialise(_options(Materialise, arguments, "materialise")))
 
 
+def concepts(arguments: list[str]) -> None:
+    """What a frozen teacher sees in every kept pair: targets for concept distillation."""
+    from rich.console import Console
+
+    from winnow.recipes.concepts import Concepts, run_concepts
+
+    options = _options(Concepts, arguments, "concepts")
+    print(f"targets: {run_concepts(options, say=Console(soft_wrap=True).print)}")
+
+
 def train(arguments: list[str]) -> None:
     """Train a recipe on a selection or on raw shards; run again, it goes on where it was."""
+    from winnow.recipes.concepts import open_targets
     from winnow.recipes.data import open_selection
     from winnow.recipes.train import Train
     from winnow.recipes.training import RECIPES
@@ -111,7 +122,8 @@ def train(arguments: list[str]) -> None:
     default = Train.of(RECIPES[name]())
     options = _options(Train, arguments[1:], f"train {name}", default=default)
     selection = open_selection(options.data, index=options.out / "index")
-    print(f"model: {train(options.recipe, selection, options.out)}")
+    targets = open_targets(options.recipe, selection, options.concepts)
+    print(f"model: {train(options.recipe, selection, options.out, targets=targets)}")
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -136,6 +148,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "sweep": sweep,
     "explain": explain,
     "materialise": materialise,
+    "concepts": concepts,
     "train": train,
     "evaluate": evaluate,
     "report": report,

@@ -42,8 +42,8 @@ from winnow.types import InputError
 ANNOTATION_VERSION = 2
 """To be raised with any change that gives the same shard other rows: ledgers are then redone."""
 
-WRITTEN = ("ledger", "annotations", "selections")
-"""The folders that curation makes in its `out`."""
+WRITTEN = ("ledger", "annotations", "selections", "features", "concepts")
+"""The folders that are made in a curated folder."""
 
 
 class Engine(Protocol):

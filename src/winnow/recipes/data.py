@@ -232,12 +232,21 @@ def open_selection(data: str, *, index: Path) -> Selection:
     are indexed under `index` with no rule, so that every readable pair is trained on. A selection
     in a store is copied to `index`.
     """
+    folder = selection_at(data)
+    if folder is None:
+        return Selection.open(curate(data, index, rules=none(), name="none").directory)
+    return Selection.open(_copied(folder, index) if folder.is_remote else folder.path)
+
+
+def selection_at(data: str) -> Folder | None:
+    """The selection in the folder `data`, or the only one of the curated folder; None without one.
+
+    Raises InputError where a curated folder has several, or none.
+    """
     folder = Folder.at(data) if is_remote(data) or Path(data).is_dir() else None
     if folder is not None and not folder.exists(FACTS_FILE) and folder.exists("ledger"):
         folder = _only_selection(folder)
-    if folder is None or not folder.exists(FACTS_FILE):
-        return Selection.open(curate(data, index, rules=none(), name="none").directory)
-    return Selection.open(_copied(folder, index) if folder.is_remote else folder.path)
+    return folder if folder is not None and folder.exists(FACTS_FILE) else None
 
 
 def _copied(selection: Folder, index: Path) -> Path:

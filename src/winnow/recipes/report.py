@@ -8,8 +8,10 @@ import tyro
 from winnow.curation.insight import Insight
 from winnow.curation.summary import Summary
 from winnow.data.folder import Folder
+from winnow.recipes.concept_page import concept_section
 from winnow.recipes.packaged import PACKAGED, named_tasks
 from winnow.reports.page import write_report
+from winnow.reports.runs import read_runs
 from winnow.types import InputError
 
 
@@ -22,6 +24,9 @@ class Report:
     page is about the curation."""
     selection: Path | None = None
     """A selection's folder, for the curation funnel with its pictures."""
+    concepts: Path | None = None
+    """A teacher's targets for the selection, as `winnow concepts` names them, for what it and the
+    runs with heads see in some pairs; default: the selection's, where there is one teacher's."""
     tasks: tuple[str, ...] = (PACKAGED,)
     """Evaluation sets whose pictures the examples show, as given to `winnow evaluate`."""
     title: str = "winnow"
@@ -38,6 +43,7 @@ def run_report(options: Report) -> Path:
         options.out,
         selection=options.selection,
         insight=None if options.selection is None else insight_of(options.selection),
+        concepts=concept_section(options.selection, read_runs(options.runs), options.concepts),
         runs=options.runs,
         tasks=named_tasks(options.tasks) if options.runs else {},
         title=options.title,

@@ -17,6 +17,9 @@ class Train:
     """A selection, a curated folder that holds one, or raw shards (indexed first)."""
     out: Path
     """The run's folder: recipe, metrics, checkpoints, and in the end model/."""
+    concepts: Path | None = None
+    """A teacher's concepts for a recipe that distils them: the folder that `winnow concepts` named;
+    default: the selection's, where there is one teacher's."""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
 
     @classmethod

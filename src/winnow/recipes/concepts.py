@@ -1,0 +1,307 @@
+"""What `winnow concepts` takes and does: a teacher's concepts for every pair of a selection.
+
+    OUT/features/TEACHER/              features of pictures, shared by all selections of OUT
+    OUT/concepts/SELECTION/            vocabularies and labels
+    OUT/concepts/SELECTION/TEACHER/    heads on the teacher's features, and the targets
+
+Every step leaves facts of what it was made from, and is done again only where they differ.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import pyarrow as pa
+import tyro
+from rich.markup import escape
+from rich.table import Table
+
+from winnow.concepts import HEADS, KeptRows
+from winnow.concepts.heads_facts import HeadsConfig, HeadsFacts
+from winnow.concepts.measures import HeadReport
+from winnow.concepts.vocabulary_facts import SelectionFacts, VocabularyConfig
+from winnow.curation.annotators.parse import ParseCaptions
+from winnow.curation.kept import KeptPairs, curated_folder, kept_pairs
+from winnow.data.selection import Selection
+from winnow.recipes.data import selection_at
+from winnow.types import InputError
+
+if TYPE_CHECKING:
+    from winnow.concepts.feature_store import Features
+    from winnow.concepts.heads import Heads
+    from winnow.concepts.labels import Labels
+    from winnow.concepts.teacher import Teacher
+    from winnow.concepts.vocabulary import Vocabulary
+    from winnow.data.concept_targets import ConceptTargets
+    from winnow.training.recipe import Recipe
+
+Say = Callable[..., None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concepts:
+    """What a frozen teacher sees in every kept pair, as targets for training."""
+
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+    """A selection's folder, or a curated folder that holds one."""
+    teacher: str = "efficientnet-lite0"
+    """A pretrained image model: `efficientnet-lite0` (its weights come in a package), `timm:NAME`,
+    `timm:NAME@FILE`, `torchvision:NAME`, `open_clip:NAME:TAG`, or a run's folder."""
+    image_size: int | None = None
+    """Pixels that the teacher sees pictures at; default: what it was trained at."""
+    top_k: int = 10
+    """Concepts of each head that are kept of a picture."""
+    features: Path | None = None
+    """Where the teacher's features are kept; default: OUT/features/TEACHER."""
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    parse: ParseCaptions = field(default_factory=ParseCaptions)
+    """How captions are parsed, where the selection's rules did not ask for it."""
+    device: str = "auto"
+    """Where teacher and heads compute (`cpu`, `cuda`); `auto` takes a GPU where there is one."""
+    batch_size: int = 64
+    """Pictures that the teacher sees at once."""
+    workers: int | None = None
+    """Processes that parse captions, threads that decode pictures; default one per core."""
+
+    def __post_init__(self) -> None:
+        if min(self.top_k, self.batch_size) < 1:
+            raise InputError(
+                f"top_k {self.top_k} and batch_size {self.batch_size} of winnow concepts must be "
+                "at least 1"
+            )
+
+
+def run_concepts(options: Concepts, *, say: Say) -> Path:
+    """Make the targets of a selection, or what of them is missing; their folder."""
+    from winnow.concepts.labels import Labels
+    from winnow.concepts.teacher import folder_name, load_teacher
+    from winnow.data.concept_targets import ConceptTargets
+
+    selection = _open(options.data)
+    workers = options.workers or os.cpu_count() or 1
+    # What is not at hand is said before hours of work.
+    teacher = load_teacher(options.teacher, image_size=options.image_size, device=options.device)
+    pairs = kept_pairs(selection, options.parse, workers=workers, say=say)
+    home = concepts_folder(selection)
+    folder = home / folder_name(options.teacher)
+    vocabulary = _vocabulary(options, pairs, home)
+    say(vocabulary_table(vocabulary))
+    seen = _Seen(
+        options=options,
+        teacher=teacher,
+        pairs=pairs,
+        vocabulary=vocabulary,
+        labels=Labels.open(home, vocabulary),
+        features=_features(options, teacher, pairs, workers=workers),
+    )
+    heads, report = _heads(seen, folder)
+    say(heads_table(report))
+    _write_targets(seen, heads, folder)
+    targets = ConceptTargets.open(folder)
+    size = (folder / "targets.npy").stat().st_size / max(1, len(targets))
+    say(f"{len(targets):,} pictures, {size:.0f} bytes each, of both heads")
+    return folder
+
+
+def concepts_folder(selection: Selection) -> Path:
+    """Where the vocabularies of a selection are, with a folder for every teacher's targets."""
+    out = curated_folder(selection)
+    return out.path / "concepts" / selection.directory.absolute().name
+
+
+def open_targets(
+    recipe: "Recipe", selection: Selection, folder: Path | None
+) -> "ConceptTargets | None":
+    """The targets in `folder`, or the only ones that were made for `selection`.
+
+    None where no folder is named and the recipe has no concept heads. Raises InputError where there
+    are none, or several to choose from.
+    """
+    from winnow.data.concept_targets import FACTS_FILE, ConceptTargets
+
+    if folder is not None:
+        return ConceptTargets.open(folder)
+    if recipe.concept_distillation is None:
+        return None
+    home = concepts_folder(selection)
+    found = sorted(path.parent for path in home.glob(f"*/{FACTS_FILE}"))
+    if len(found) > 1:
+        named = ", ".join(str(path) for path in found)
+        raise InputError(f"{home} has the targets of several teachers: name one of {named}")
+    if not found:
+        raise InputError(
+            f"the recipe distils a teacher's concepts, and {home} has none for this selection: "
+            f"make them with `winnow concepts {selection.directory} --teacher NAME`"
+        )
+    return ConceptTargets.open(found[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What heads learn from."""
+
+    options: Concepts
+    teacher: "Teacher"
+    pairs: KeptPairs
+    vocabulary: "Vocabulary"
+    labels: "Labels"
+    features: "Features"
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Concepts of every head."""
+        return {head: len(concepts) for head, concepts in self.vocabulary.concepts.items()}
+
+
+def _open(data: str) -> Selection:
+    folder = selection_at(data)
+    if folder is None:
+        raise InputError(
+            f"{data} holds no selection: make one with `winnow curate SHARDS --out DIR`, and name "
+            "DIR"
+        )
+    return Selection.open(folder.path)
+
+
+def _kept_rows(pairs: KeptPairs) -> KeptRows:
+    columns = ["uid", "sha256", "caption", "objects"]
+    return lambda: (rows.select(columns) for rows in pairs.batches())
+
+
+def _vocabulary(options: Concepts, pairs: KeptPairs, home: Path) -> "Vocabulary":
+    from winnow.concepts.vocabulary import build_vocabulary
+
+    return build_vocabulary(
+        _kept_rows(pairs),
+        home,
+        config=options.vocabulary,
+        selection=SelectionFacts(name=home.name, fingerprint=pairs.selection.fingerprint),
+        parse=pairs.identity,
+        num_rows=len(pairs.selection),
+    )
+
+
+def _features(
+    options: Concepts, teacher: "Teacher", pairs: KeptPairs, *, workers: int
+) -> "Features":
+    from winnow.concepts.features import compute_features
+    from winnow.concepts.teacher import folder_name
+
+    own = pairs.ledger.out.path / "features" / folder_name(options.teacher)
+    store = compute_features(
+        teacher,
+        pairs.selection,
+        _kept_rows(pairs),
+        options.features or own,
+        batch_size=options.batch_size,
+        workers=workers,
+    )
+    return store.of(_kept_rows(pairs))
+
+
+def _heads(seen: _Seen, folder: Path) -> tuple["Heads", dict[str, HeadReport]]:
+    """The heads in `folder`, trained where they are not there or are of something else."""
+    from winnow.concepts.head_training import train_heads
+    from winnow.concepts.heads import Heads
+    from winnow.models.devices import usable_device
+
+    facts = HeadsFacts(
+        vocabulary=seen.vocabulary.fingerprint,
+        selection=seen.pairs.selection.fingerprint,
+        teacher=seen.options.teacher,
+        teacher_identity=seen.teacher.identity(),
+        config=seen.options.heads,
+        report={},
+    )
+    with suppress(InputError):  # damaged ones are made again
+        known = HeadsFacts.of(folder)
+        if known is not None and replace(known, report={}) == facts:
+            return Heads.open(folder), known.report
+    heads, report = train_heads(
+        seen.features,
+        {head: seen.labels.head(head) for head in seen.sizes},
+        _picture_ids(seen.pairs),
+        sizes=seen.sizes,
+        config=seen.options.heads,
+        device=usable_device(seen.options.device),
+    )
+    heads.save(folder, replace(facts, report=report))
+    return heads, report
+
+
+def _picture_ids(pairs: KeptPairs) -> np.ndarray:
+    """uint64: the head of each picture's sha256."""
+    heads = ["".join(rows["sha256"].to_pylist()) for rows in pairs.batches()]
+    octets = np.frombuffer(bytes.fromhex("".join(heads)), dtype=">u8").reshape(-1, 4)
+    return octets[:, 0].astype(np.uint64)
+
+
+def _write_targets(seen: _Seen, heads: "Heads", folder: Path) -> None:
+    """The targets in `folder`, made where they are not there or are of something else."""
+    from winnow.concepts.heads import predict
+    from winnow.data.concept_targets import TargetFacts, read_facts, write_targets
+
+    selection = seen.pairs.selection
+    facts = TargetFacts(
+        selection=selection.directory.name,
+        selection_fingerprint=selection.fingerprint,
+        vocabulary=seen.vocabulary.fingerprint,
+        teacher=seen.options.teacher,
+        teacher_identity=seen.teacher.identity(),
+        heads=heads.fingerprint(),
+        sizes=seen.sizes,
+        top_k=seen.options.top_k,
+    )
+    if read_facts(folder) == facts:
+        return
+    uids = selection.table["uid"]
+    found = predict(heads, seen.features, seen.options.top_k)
+    write_targets(
+        folder, ((uids.take(pa.array(rows)).to_pylist(), top) for rows, top in found), facts
+    )
+
+
+def vocabulary_table(vocabulary: "Vocabulary") -> Table:
+    """The two vocabularies in numbers, for the terminal."""
+    source = vocabulary.facts.source
+    table = Table(title=f"concepts of {escape(source.selection.name)}", title_justify="left")
+    table.add_column("head")
+    for name in ("concepts", "pairs with one", "a pair", "rare", "stopped"):
+        table.add_column(name, justify="right")
+    for head in HEADS:
+        numbers = vocabulary.facts.heads[head]
+        table.add_row(
+            head,
+            f"{numbers.size:,}",
+            f"{numbers.labelled:.1%}",
+            f"{numbers.mean:.2f}",
+            f"{numbers.rare:,}",
+            f"{numbers.stopped:,}",
+        )
+    table.caption = f"in at least {source.config.min_count} of {source.num_pairs:,} pairs"
+    return table
+
+
+def heads_table(report: Mapping[str, HeadReport]) -> Table:
+    """What heads are worth on held-out pictures, for the terminal."""
+    table = Table(title="heads on the teacher's features", title_justify="left")
+    table.add_column("head")
+    for name in ("recall@1", "@5", "@10", "most frequent @10", "nats", "frequencies'"):
+        table.add_column(name, justify="right")
+    for head in HEADS:
+        numbers = report[head]
+        table.add_row(
+            head,
+            *(f"{recall.value:.1%}" for recall in numbers.recall),
+            f"{numbers.recall[-1].majority:.1%}",
+            f"{numbers.cross_entropy:.2f}",
+            f"{numbers.cross_entropy_of_frequencies:.2f}",
+        )
+    held_out = {f"{numbers.held_out_with_concept:,}" for numbers in report.values()}
+    table.caption = f"on {' and '.join(sorted(held_out))} pairs held out"
+    return table
