@@ -485,7 +485,7 @@ def test_a_head_smaller_than_k_gives_all_it_has(pairs, result, monkeypatch):
     monkeypatch.setattr("winnow.concepts.heads._BLOCK", 700)
     features_NF, _, _ = pairs
     heads, _ = result
-    parts = list(predict(heads, ArrayFeatures(features_NF), 10))
+    parts = list(predict(heads, ArrayFeatures(features_NF), 10, rows=np.arange(len(features_NF))))
     assert [len(rows) for rows, _ in parts] == [700] * 4 + [200]
     assert np.array_equal(np.concatenate([rows for rows, _ in parts]), np.arange(3000))
     probabilities = heads.probabilities(features_NF)
@@ -512,6 +512,6 @@ def test_probabilities_are_those_of_the_linear_map():
 def test_another_teachers_features_and_no_k_are_refused(result):
     features = ArrayFeatures(np.zeros((4, 9), dtype=np.float32))
     with pytest.raises(InputError, match="width 16, and these have 9"):
-        next(predict(result[0], features, 5))
+        next(predict(result[0], features, 5, rows=np.arange(4)))
     with pytest.raises(InputError, match="k is 0"):
-        next(predict(result[0], ArrayFeatures(np.zeros((4, 16), dtype=np.float32)), 0))
+        next(predict(result[0], ArrayFeatures(np.zeros((4, 16), np.float32)), 0, rows=np.arange(4)))

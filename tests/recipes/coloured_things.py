@@ -33,14 +33,16 @@ def things(count):
         yield f"{number:04d}", picture, f"a {colour} {shape} on a table"
 
 
-def write_shards(folder, *, count=96, shards=2):
-    """Tars of `count` pairs in all."""
+def write_shards(folder, *, count=96, shards=2, uids=None):
+    """Tars of `count` pairs in all; `uids` gives some of them, by number, a uid of their own."""
     folder.mkdir(parents=True)
     pairs = list(things(count))
     for number in range(shards):
         with tarfile.open(folder / f"{number:05d}.tar", "w") as archive:
             for key, picture, caption in pairs[number::shards]:
-                members = {"png": picture, "txt": caption.encode(), "json": json.dumps({"n": key})}
+                uid = (uids or {}).get(int(key))
+                facts = {"n": key} if uid is None else {"uid": uid}
+                members = {"png": picture, "txt": caption.encode(), "json": json.dumps(facts)}
                 for extension, data in members.items():
                     data = data.encode() if isinstance(data, str) else data
                     member = tarfile.TarInfo(f"{key}.{extension}")

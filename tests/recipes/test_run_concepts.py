@@ -159,6 +159,24 @@ def test_a_store_of_another_teacher_is_refused_naming_both(curated, made):
         run_concepts(small, say=silent)
 
 
+def test_copies_of_a_pair_have_one_target_and_two_pictures_of_one_uid_are_refused(
+    tmp_path, monkeypatch
+):
+    """Copies in blocks of other sizes, where the last bits of a product may differ."""
+    monkeypatch.setattr("winnow.concepts.heads._BLOCK", 50)
+    shards = write_shards(tmp_path / "shards", count=60)
+    shutil.copy(shards / "00000.tar", shards / "00002.tar")
+    asked = Curate(shards=(str(shards),), out=str(tmp_path / "out"), rules=("none",), workers=1)
+    run_curate(asked, say=silent)
+    folder = run_concepts(options(tmp_path / "out"), say=silent)
+    assert len(ConceptTargets.open(folder)) == 60
+    clash = write_shards(tmp_path / "clash", count=60, uids={3: "ab" * 16, 10: "ab" * 16})
+    asked = Curate(shards=(str(clash),), out=str(tmp_path / "other"), rules=("none",), workers=1)
+    run_curate(asked, say=silent)
+    with pytest.raises(InputError, match=f"two different pictures have the uid {'ab' * 16}"):
+        run_concepts(options(tmp_path / "other"), say=silent)
+
+
 def test_folders_without_a_selection_are_refused(tmp_path, curated):
     with pytest.raises(InputError, match="several selections; name one"):
         run_concepts(options(curated), say=silent)

@@ -130,11 +130,12 @@ class Heads:
 
 
 def predict(
-    heads: Heads, features: FeatureRows, k: int
+    heads: Heads, features: FeatureRows, k: int, *, rows: np.ndarray
 ) -> Iterator[tuple[np.ndarray, dict[str, TopK]]]:
-    """The `k` most probable concepts of every row, in rows' order: (rows int64, by head).
+    """The `k` most probable concepts of `rows` (int64), in their order: (some of them, by head).
 
-    A head of fewer concepts gives all of them. Raises InputError for features of another width.
+    A head of fewer concepts gives all of them. Give the same picture once: in a block of another
+    size, its last bits may come out otherwise. Raises InputError for features of another width.
     """
     if k < 1:
         raise InputError(f"k is {k}: at least one concept of a picture must be kept")
@@ -143,11 +144,11 @@ def predict(
             f"the heads take features of width {heads.width}, and these have {features.width}: "
             "they come from another teacher; train the heads on its features"
         )
-    with track("finding concepts", total=len(features), unit="pictures") as advance:
-        for rows in blocks(np.arange(len(features)), _BLOCK):
-            logits = heads.logits(features.take(rows))
-            yield rows, {name: top_k(logits_NV, k) for name, logits_NV in logits.items()}
-            advance(len(rows))
+    with track("finding concepts", total=len(rows), unit="pictures") as advance:
+        for part in blocks(rows, _BLOCK):
+            logits = heads.logits(features.take(part))
+            yield part, {name: top_k(logits_NV, k) for name, logits_NV in logits.items()}
+            advance(len(part))
 
 
 def top_k(logits_NV: np.ndarray, k: int) -> TopK:

@@ -8,7 +8,7 @@ Every step leaves facts of what it was made from, and is done again only where t
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import pyarrow as pa
 import tyro
-from rich.markup import escape
-from rich.table import Table
 
-from winnow.concepts import HEADS, KeptRows
+from winnow.concepts import KeptRows
 from winnow.concepts.heads_facts import HeadsConfig, HeadsFacts
 from winnow.concepts.measures import HeadReport
 from winnow.concepts.vocabulary_facts import SelectionFacts, VocabularyConfig
 from winnow.curation.annotators.parse import ParseCaptions
 from winnow.curation.kept import KeptPairs, curated_folder, kept_pairs
+from winnow.data.keyed import parse_uids
 from winnow.data.selection import Selection
+from winnow.recipes.concept_tables import heads_table, vocabulary_table
 from winnow.recipes.data import selection_at
 from winnow.types import InputError
 
@@ -260,48 +260,26 @@ def _write_targets(seen: _Seen, heads: "Heads", folder: Path) -> None:
     if read_facts(folder) == facts:
         return
     uids = selection.table["uid"]
-    found = predict(heads, seen.features, seen.options.top_k)
+    rows = _distinct(uids, _picture_ids(seen.pairs))
+    found = predict(heads, seen.features, seen.options.top_k, rows=rows)
     write_targets(
-        folder, ((uids.take(pa.array(rows)).to_pylist(), top) for rows, top in found), facts
+        folder, ((uids.take(pa.array(part)).to_pylist(), top) for part, top in found), facts
     )
 
 
-def vocabulary_table(vocabulary: "Vocabulary") -> Table:
-    """The two vocabularies in numbers, for the terminal."""
-    source = vocabulary.facts.source
-    table = Table(title=f"concepts of {escape(source.selection.name)}", title_justify="left")
-    table.add_column("head")
-    for name in ("concepts", "pairs with one", "a pair", "rare", "stopped"):
-        table.add_column(name, justify="right")
-    for head in HEADS:
-        numbers = vocabulary.facts.heads[head]
-        table.add_row(
-            head,
-            f"{numbers.size:,}",
-            f"{numbers.labelled:.1%}",
-            f"{numbers.mean:.2f}",
-            f"{numbers.rare:,}",
-            f"{numbers.stopped:,}",
-        )
-    table.caption = f"in at least {source.config.min_count} of {source.num_pairs:,} pairs"
-    return table
+def _distinct(uids: pa.ChunkedArray, picture_ids: np.ndarray) -> np.ndarray:
+    """int64, ascending: the first row of every uid. Raises InputError where two pictures share one.
 
-
-def heads_table(report: Mapping[str, HeadReport]) -> Table:
-    """What heads are worth on held-out pictures, for the terminal."""
-    table = Table(title="heads on the teacher's features", title_justify="left")
-    table.add_column("head")
-    for name in ("recall@1", "@5", "@10", "most frequent @10", "nats", "frequencies'"):
-        table.add_column(name, justify="right")
-    for head in HEADS:
-        numbers = report[head]
-        table.add_row(
-            head,
-            *(f"{recall.value:.1%}" for recall in numbers.recall),
-            f"{numbers.recall[-1].majority:.1%}",
-            f"{numbers.cross_entropy:.2f}",
-            f"{numbers.cross_entropy_of_frequencies:.2f}",
+    Exact copies of a pair share theirs, and their picture.
+    """
+    keys = parse_uids(uids.combine_chunks(), where="the selection")
+    order = np.lexsort((keys["f1"], keys["f0"]))  # stable: the first row of each comes first
+    is_copy = keys[order][1:] == keys[order][:-1]
+    is_other = picture_ids[order][1:] != picture_ids[order][:-1]
+    clashing = order[1:][is_copy & is_other]
+    if len(clashing):
+        raise InputError(
+            f"two different pictures have the uid {uids[int(clashing[0])].as_py()}: give every "
+            "sample its own, or leave `uid` out of their json, so that it is made of the content"
         )
-    held_out = {f"{numbers.held_out_with_concept:,}" for numbers in report.values()}
-    table.caption = f"on {' and '.join(sorted(held_out))} pairs held out"
-    return table
+    return np.sort(order[np.append(True, ~is_copy)])
