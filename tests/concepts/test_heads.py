@@ -17,7 +17,13 @@ from winnow.concepts.head_rows import (
 )
 from winnow.concepts.head_training import gradient_of, standardisation, train_heads
 from winnow.concepts.heads import Heads, LinearHead, predict, top_k
-from winnow.concepts.heads_facts import FACTS_FILE, HEADS_FILE, HeadsConfig, HeadsFacts
+from winnow.concepts.heads_facts import (
+    FACTS_FILE,
+    HEADS_FILE,
+    HEADS_VERSION,
+    HeadsConfig,
+    HeadsFacts,
+)
 from winnow.types import InputError
 
 SIZE = 12
@@ -393,9 +399,12 @@ def test_features_that_are_not_finite_are_refused(pairs):
 def facts(result):
     return HeadsFacts(
         vocabulary="aa",
+        labels="dd",
         selection="bb",
+        pictures="ee",
         teacher="made-up",
         teacher_identity="cc",
+        version=HEADS_VERSION,
         config=CONFIG,
         report=result[1],
     )

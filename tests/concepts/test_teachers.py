@@ -103,13 +103,23 @@ def test_the_identity_depends_on_the_size_of_pictures():
     assert at[0] == at[2] != at[1]
 
 
-def test_folder_names_are_safe():
-    assert folder_name("efficientnet-lite0") == "efficientnet-lite0"
-    assert folder_name("timm:vit_base.a1@/data/x y.pth") == "timm-vit_base.a1-data-x-y.pth"
-    assert folder_name("../../etc") == "etc"
-    assert len(folder_name("a/" * 500)) == 200
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("efficientnet-lite0", "efficientnet-lite0"),
+        ("timm:vit_base.a1@/data/x y.pth", "timm-vit_base.a1-data-x-y.pth"),
+        ("../../etc", "etc"),
+        ("a/" * 500, ("a-" * 500)[-201:-1]),
+    ],
+)
+def test_folder_names_are_safe_and_say_whose_weights(name, safe):
+    teacher = flat_teacher(name=name)
+    assert folder_name(teacher) == f"{safe}-{teacher.image_size}px-{teacher.identity()[:8]}"
+
+
+def test_a_teacher_without_a_name_has_no_folder():
     with pytest.raises(InputError, match="names no teacher"):
-        folder_name("..")
+        folder_name(flat_teacher(name=".."))
 
 
 @pytest.mark.parametrize("image_size", [224, 128, 64])

@@ -33,13 +33,17 @@ def things(count):
         yield f"{number:04d}", picture, f"a {colour} {shape} on a table"
 
 
-def write_shards(folder, *, count=96, shards=2, uids=None):
-    """Tars of `count` pairs in all; `uids` gives some of them, by number, a uid of their own."""
+def write_shards(folder, *, count=96, shards=2, uids=None, suffix=lambda _: ""):
+    """Tars of `count` pairs in all.
+
+    `uids` gives some of them, by number, a uid of their own; `suffix` goes behind the thing's name.
+    """
     folder.mkdir(parents=True)
     pairs = list(things(count))
     for number in range(shards):
         with tarfile.open(folder / f"{number:05d}.tar", "w") as archive:
             for key, picture, caption in pairs[number::shards]:
+                caption = caption.replace(" on", f"{suffix(int(key))} on")
                 uid = (uids or {}).get(int(key))
                 facts = {"n": key} if uid is None else {"uid": uid}
                 members = {"png": picture, "txt": caption.encode(), "json": json.dumps(facts)}

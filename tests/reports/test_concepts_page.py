@@ -220,7 +220,7 @@ def test_a_head_without_concepts_or_measures_says_so(tmp_path):
     )
     page = page_of(tmp_path, concepts)
     assert "Attributes · 0 concepts · 0.0 % of the pairs" in page.text
-    assert "Nothing was held out of this head's training" in page.text
+    assert "There are no heads beside the targets" in page.text
     assert "The run x has no heads." in page.text
     assert [row for row in table(page) if row == ["none"]] == [["none"]] * 2
     assert page.source.count("not<br>readable") == 1
@@ -231,6 +231,16 @@ def test_without_concepts_one_line_says_so(tmp_path):
     page = page_of(tmp_path, None)
     assert "No concepts were given" in page.text
     assert 'class="sample"' not in page.source
+
+
+def test_why_concepts_are_missing_stands_in_their_place(tmp_path):
+    options = {"selection": None, "runs": [], "tasks": {}, "title": "t", "concepts": None}
+    out = write_report(tmp_path / "p.html", concepts_problem=f"Not shown: {HOSTILE}.", **options)
+    page = Page(out)
+    (section,) = re.findall(r"<h2>Concepts</h2>(.*?)</section>", page.source, re.DOTALL)
+    (problem,) = re.findall(r'<p class="missing">(.*?)</p>', section, re.DOTALL)
+    assert unescape(problem) == f"Not shown: {HOSTILE}."
+    assert "No concepts were given" not in page.text and page.of("script") == []
 
 
 def test_hostile_words_are_text_and_cut(tmp_path):

@@ -144,6 +144,18 @@ def test_without_targets_heads_are_silent():
     assert towers.heads.linear["objects"].weight.grad is None
 
 
+def test_a_state_from_before_there_were_heads_still_trains():
+    """Its groups know no factor: they are the towers'."""
+    towers, config = with_heads(), OptimizerConfig(learning_rate=0.01, warmup_steps=0)
+    optimizer = build_optimizer(towers, config)
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        del group["learning_rate_factor"]
+    optimizer.load_state_dict(state)
+    rate = set_learning_rate(optimizer, config, step=0, steps=10)
+    assert [group["lr"] for group in optimizer.param_groups] == [rate, rate]
+
+
 def test_heads_learn_faster_and_decay_less():
     towers = with_heads()
     config = OptimizerConfig(learning_rate=0.01, weight_decay=0.1, warmup_steps=0)

@@ -8,11 +8,10 @@
 
 A feature is looked up by its picture's bytes, which is all that it depends on: a picture that was
 replaced under its uid is another one, and copies are one whatever their captions. A place is
-part * 16,384 + row. Opening the store reads all of it once, to compare the hashes: 1 to 2 GB a
-second and core, seconds where the teacher took hours, and what trains on it reads as much.
+part * 16,384 + row. Opening the store reads all of it once, to compare the hashes: seconds where
+the teacher took hours, and what trains on it reads as much.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ import pyarrow.compute as pc
 
 from winnow.concepts import KeptRows
 from winnow.config import as_dict, from_dict, load, read_json, write_json
+from winnow.data.files import sha256_of
 from winnow.data.folder import Folder
 from winnow.data.keyed import KeyConflictError, find, keys_of, write_sorted
 from winnow.types import InputError
@@ -281,7 +281,6 @@ def _read_index_facts(path: Path) -> _IndexFacts | None:
 def _sha256(path: Path) -> str:
     """Of the file; empty where there is none."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except FileNotFoundError:
         return ""

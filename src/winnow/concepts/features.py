@@ -7,7 +7,6 @@ the last part that is whole. Remote shards are read a request a picture, which k
 `filecache::` before their URLs reads each shard once.
 """
 
-import fcntl
 import hashlib
 import itertools
 import os
@@ -42,7 +41,7 @@ from winnow.concepts.feature_store import (
 )
 from winnow.concepts.teacher import Teacher
 from winnow.config import as_dict, load, write_json
-from winnow.data.folder import Folder
+from winnow.data.folder import Folder, claimed
 from winnow.data.images import ImageError, evaluation_view
 from winnow.data.keyed import KEY_DTYPE, find, keys_of, write_sorted
 from winnow.data.selection import KeptSample, Selection
@@ -75,7 +74,8 @@ def compute_features(
     if batch_size < 1 or (workers is not None and workers < 1):
         raise InputError(f"batch_size {batch_size} and workers {workers} must be at least 1")
     with _claimed(folder) as scratch:
-        _declare(teacher, folder)
+        refuse_another_teachers(folder, teacher)
+        write_json(folder / TEACHER_FILE, as_dict(_facts_of(teacher)))
         parts = _whole_parts(folder)
         store = indexed(folder, parts, scratch=scratch)
         missing = _find_missing(store, rows, scratch / "missing.npy")
@@ -119,14 +119,7 @@ class _Missing(NamedTuple):
 @contextmanager
 def _claimed(folder: Path) -> Iterator[Path]:
     """Within, this process alone adds to the store; a folder for scratch files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"another process is computing features into {folder}: wait for it or stop it"
-            ) from error
+    with claimed(folder, doing="computing features into"):
         scratch = folder / _SCRATCH
         shutil.rmtree(scratch, ignore_errors=True)  # a killed process's
         scratch.mkdir()
@@ -137,29 +130,34 @@ def _claimed(folder: Path) -> Iterator[Path]:
             shutil.rmtree(scratch)
 
 
-def _declare(teacher: Teacher, folder: Path) -> None:
-    """Say in `teacher.json` whose features these are. Raises InputError where it says another."""
-    facts = TeacherFacts(
-        name=teacher.name,
-        identity=teacher.identity(),
-        width=teacher.width,
-        image_size=teacher.image_size,
-    )
-    if not (folder / TEACHER_FILE).exists():
-        if read_parts(folder):
-            raise InputError(
-                f"{folder} has features but no {TEACHER_FILE}, so nobody knows whose they are: "
-                "delete the folder or give another with --features"
-            )
-        write_json(folder / TEACHER_FILE, as_dict(facts))
-        return
-    there = load(TeacherFacts, folder / TEACHER_FILE)
+def refuse_another_teachers(folder: Path, teacher: Teacher) -> None:
+    """Raise InputError where the store at `folder` has the features of another than `teacher`."""
+    facts = _facts_of(teacher)
+    try:
+        there = load(TeacherFacts, folder / TEACHER_FILE)
+    except InputError as error:
+        if not read_parts(folder):
+            return
+        raise InputError(
+            f"{folder} has features and no readable {TEACHER_FILE}, so nobody knows whose they "
+            f"are ({error.__cause__ or 'it is missing'}): delete the folder, or give another with "
+            "--features"
+        ) from error
     if there.identity != facts.identity:
         raise InputError(
             f"{folder} holds features of teacher {there.name} ({there.identity}, "
             f"{there.image_size} pixels), and this is {facts.name} ({facts.identity}, "
             f"{facts.image_size} pixels): give another folder with --features, or delete that one"
         )
+
+
+def _facts_of(teacher: Teacher) -> TeacherFacts:
+    return TeacherFacts(
+        name=teacher.name,
+        identity=teacher.identity(),
+        width=teacher.width,
+        image_size=teacher.image_size,
+    )
 
 
 def _whole_parts(folder: Path) -> dict[int, PartFacts]:

@@ -60,15 +60,6 @@ class Heads:
         """Of the features that they take."""
         return next(iter(self.linear.values())).weight_VF.shape[1]
 
-    def to(self, device: str | torch.device) -> "Heads":
-        """The same heads on another device."""
-        return Heads(
-            {
-                name: LinearHead(head.weight_VF.to(device), head.bias_V.to(device))
-                for name, head in self.linear.items()
-            }
-        )
-
     def fingerprint(self) -> str:
         """16 hex digits over the weights: what targets that come from these heads are keyed by."""
         digest = hashlib.sha256()

@@ -9,6 +9,8 @@ from winnow.types import InputError
 
 HEADS_FILE = "heads.safetensors"
 FACTS_FILE = "heads.json"
+HEADS_VERSION = 1
+"""Raised when the same features and labels can give other heads: they are then trained again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +58,19 @@ class HeadsFacts:
 
     vocabulary: str
     """Fingerprint of the vocabularies: what the rows of the weights stand for."""
+    labels: str
+    """Hash of what every pair's caption names of them."""
     selection: str
     """Fingerprint of the selection whose captions they learned."""
+    pictures: str
+    """Hash over the pictures, which a selection knows by place and size alone."""
     teacher: str
     """Name of the frozen image model."""
     teacher_identity: str
     """Hash of its weights and preprocessing."""
     config: HeadsConfig
+    version: int
+    """HEADS_VERSION of the code that trained them."""
     report: dict[str, HeadReport]
     """By head, on held-out pairs."""
 

@@ -2,7 +2,7 @@
 
 `labels.arrow` is an uncompressed Arrow IPC file with a row per pair, in the selection's order, and
 a list of uint16 per head: positions in the vocabulary, ascending and distinct. It is memory-mapped;
-whose it is stands in its metadata.
+the vocabulary beside it has its sha256.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from winnow.concepts import HEADS
 from winnow.concepts.candidates import Candidates
+from winnow.data.files import sha256_of
 from winnow.data.folder import Folder
 from winnow.progress import track
 from winnow.types import InputError
@@ -27,8 +28,7 @@ LABELS_FILE = "labels.arrow"
 MOST_CONCEPTS = 65_536
 """Of one head: what uint16 can number."""
 
-_VOCABULARY = b"winnow.vocabulary"
-_FIELDS = [pa.field(head, pa.list_(pa.uint16()), nullable=False) for head in HEADS]
+_SCHEMA = pa.schema([pa.field(head, pa.list_(pa.uint16()), nullable=False) for head in HEADS])
 
 
 class HeadLabels(NamedTuple):
@@ -44,27 +44,19 @@ class HeadLabels(NamedTuple):
 class Labels:
     """The labels of all pairs of a selection."""
 
-    path: Path
     table: pa.Table
     """A column per head, memory-mapped."""
-    sizes: dict[str, int]
-    """How many concepts each head has."""
 
     def __len__(self) -> int:
         return self.table.num_rows
 
     def head(self, head: str) -> HeadLabels:
-        """The labels of one head, 8 bytes a pair and 2 a label in memory.
-
-        Raises InputError where the file is damaged.
-        """
+        """The labels of one head, 8 bytes a pair and 2 a label in memory."""
         chunks = self.table[head].chunks
         lengths = [np.diff(chunk.offsets.to_numpy()) for chunk in chunks]
         offsets_N1 = np.zeros(len(self) + 1, dtype=np.int64)
         np.cumsum(np.concatenate(lengths), out=offsets_N1[1:])
         values = np.concatenate([chunk.flatten().to_numpy() for chunk in chunks])
-        if len(values) and values.max() >= self.sizes[head]:
-            raise _damaged(self.path, f"{head} beyond the {self.sizes[head]} of the vocabulary")
         return HeadLabels(offsets_N1, values)
 
     @classmethod
@@ -72,35 +64,29 @@ class Labels:
         """The labels beside `vocabulary`. Raises InputError where they are damaged or another's."""
         path = folder / LABELS_FILE
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        except (pa.ArrowException, OSError) as error:
+            digest = sha256_of(path)
+        except OSError as error:
             raise _damaged(path, str(error)) from error
-        num_pairs = vocabulary.facts.source.num_pairs
-        schema = _schema(vocabulary.fingerprint)
-        if not table.schema.equals(schema, check_metadata=True) or len(table) != num_pairs:
-            raise _damaged(path, f"they are not those of {num_pairs:,} pairs in this vocabulary")
-        sizes = {head: len(concepts) for head, concepts in vocabulary.concepts.items()}
-        return cls(path=path, table=table, sizes=sizes)
+        if digest != vocabulary.facts.labels:
+            raise _damaged(path, "its sha256 is not the one that the vocabulary names")
+        return cls(table=pa.ipc.open_file(pa.memory_map(str(path))).read_all())
 
 
 def write_labels(
     folder: Path,
     candidates: dict[str, Candidates],
     place: dict[str, np.ndarray],
-    *,
-    fingerprint: str,
 ) -> dict[str, int]:
     """Write the labels of all pairs; gives for each head how many pairs have one.
 
-    `place` is the concept of each candidate, below 0 for none. `fingerprint` is the vocabulary's.
+    `place` is the concept of each candidate, below 0 for none.
     """
-    schema = _schema(fingerprint)
     labelled = dict.fromkeys(HEADS, 0)
     num_pairs = len(candidates[HEADS[0]])
     with (
         Folder.at(folder).writing(LABELS_FILE) as path,
         pa.OSFile(str(path), "wb") as sink,
-        pa.ipc.new_file(sink, schema) as writer,
+        pa.ipc.new_file(sink, _SCHEMA) as writer,
         track("labels", total=num_pairs, unit="pairs") as advance,
     ):
         for start, stop in candidates[HEADS[0]].chunks():
@@ -110,7 +96,7 @@ def write_labels(
                 counts = np.bincount(pair, minlength=stop - start)
                 labelled[head] += int(np.count_nonzero(counts))
                 columns.append(_lists(counts, concept))
-            writer.write_batch(pa.record_batch(columns, schema=schema))
+            writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
             advance(stop - start)
     return labelled
 
@@ -118,10 +104,6 @@ def write_labels(
 def _lists(counts: np.ndarray, concept: np.ndarray) -> pa.ListArray:
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return pa.ListArray.from_arrays(offsets, concept.astype(np.uint16))
-
-
-def _schema(fingerprint: str) -> pa.Schema:
-    return pa.schema(_FIELDS, metadata={_VOCABULARY: fingerprint.encode()})
 
 
 def _damaged(path: Path, detail: str) -> InputError:

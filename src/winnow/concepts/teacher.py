@@ -94,8 +94,9 @@ class Teacher:
     @cached_property
     def _identity(self) -> str:
         digest = hashlib.sha256(f"{VIEW_VERSION} {self.image_size} {self._pixels}".encode())
-        # Two models may differ in an activation alone, which has no weights: GELU and QuickGELU.
-        digest.update(" ".join(type(m).__name__ for m in self._module.modules()).encode())
+        # Two models may differ in an activation or a stride alone, which are no weights. What is
+        # printed as an address is another one in every process.
+        digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(self._module)).encode())
         for name, value in sorted(self._module.state_dict().items()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -150,8 +151,16 @@ def load_teacher(name: str, *, image_size: int | None = None, device: str = "cpu
     )
 
 
-def folder_name(teacher: str) -> str:
-    """The name of a teacher as that of a folder: letters, digits, dots, dashes and underscores."""
+def folder_name(teacher: Teacher) -> str:
+    """What a teacher's folders are called: its name made safe, its pixels, and whose weights.
+
+    So teachers share none, whatever they are called.
+    """
+    return f"{_safe(teacher.name)}-{teacher.image_size}px-{teacher.identity()[:8]}"
+
+
+def _safe(teacher: str) -> str:
+    """Letters, digits, dots, dashes and underscores."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", teacher).strip(".-")[-_LONGEST_FOLDER_NAME:]
     if not safe:
         raise InputError(f"{teacher!r} names no teacher: it must have a letter or a digit")

@@ -24,7 +24,7 @@ from winnow.concepts import HEADS, KeptRows, stop_words
 from winnow.concepts.back_off import Choice, choose
 from winnow.concepts.candidates import Candidates, read_candidates
 from winnow.concepts.examples import find_examples
-from winnow.concepts.labels import Labels, write_labels
+from winnow.concepts.labels import LABELS_FILE, Labels, write_labels
 from winnow.concepts.vocabulary_facts import (
     HeadNumbers,
     SelectionFacts,
@@ -34,6 +34,7 @@ from winnow.concepts.vocabulary_facts import (
     fingerprint_of,
 )
 from winnow.config import as_dict, load, write_json
+from winnow.data.files import sha256_of
 from winnow.data.folder import Folder
 from winnow.types import InputError
 
@@ -73,10 +74,6 @@ class Vocabulary:
     def fingerprint(self) -> str:
         """See VocabularyFacts."""
         return self.facts.fingerprint
-
-    def shares(self, head: str) -> np.ndarray:
-        """float64 (concepts,): the share of all pairs that have each concept."""
-        return self.counts[head] / self.facts.source.num_pairs
 
     @classmethod
     def open(cls, folder: Path) -> "Vocabulary":
@@ -144,11 +141,26 @@ def build_vocabulary(
     with Folder.at(folder).writing(TABLE_FILE) as path:
         pq.write_table(table, path, write_page_checksum=True)
     kept = {h: np.where(p < choices[h].size, p, -1) for h, p in place.items()}
-    labelled = write_labels(folder, candidates, kept, fingerprint=fingerprint)
+    labelled = write_labels(folder, candidates, kept)
     heads = {head: _numbers(choices[head], labelled[head], num_rows) for head in HEADS}
-    facts = VocabularyFacts(source=source, heads=heads, fingerprint=fingerprint)
+    facts = VocabularyFacts(
+        source=source, heads=heads, fingerprint=fingerprint, labels=sha256_of(folder / LABELS_FILE)
+    )
     write_json(folder / FACTS_FILE, as_dict(facts))
     return Vocabulary.open(folder)
+
+
+def refuse_another_vocabulary(folder: Path, fingerprint: str, *, of: str) -> None:
+    """Raise InputError where `folder` has a vocabulary and it is not the one `of` those targets."""
+    if not (folder / FACTS_FILE).is_file():
+        return
+    there = load(VocabularyFacts, folder / FACTS_FILE)
+    if there.fingerprint != fingerprint:
+        raise InputError(
+            f"{of} is over the vocabulary {fingerprint[:12]}, and {folder} has another now "
+            f"({there.fingerprint[:12]}, of the selection {there.source.selection.name!r}): make "
+            "the targets again with `winnow concepts DIR`"
+        )
 
 
 def _vocabulary_of(source: VocabularySource, folder: Path) -> Vocabulary | None:

@@ -92,6 +92,8 @@ class VocabularyFacts:
     fingerprint: str
     """sha256 over the concepts of both heads, in order: equal for the same vocabulary, whatever the
     selection."""
+    labels: str
+    """sha256 of `labels.arrow`, which says what every pair names."""
 
 
 def fingerprint_of(concepts: dict[str, tuple[str, ...]]) -> str:

@@ -4,7 +4,7 @@ A selection has of a pair what training needs. What was found out of it stands b
 where the rules did not ask for it, it is looked for now.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from winnow.curation.annotators.annotator import Annotator
 from winnow.curation.ledger_files import Ledger
 from winnow.curation.numbered import rows_name
 from winnow.curation.rule_specs import from_settings
+from winnow.curation.rules.rule import Rule
 from winnow.curation.stages import Stage
 from winnow.curation.summary import Summary
 from winnow.data.folder import Folder
@@ -74,14 +75,18 @@ def kept_pairs(
 ) -> KeptPairs:
     """The kept pairs with the columns of `annotator`, which looks at those it has not seen yet.
 
-    What another setting of it has found in all of them is taken as it is, since the selection may
-    be made from that. Raises InputError where `selection` is not in a curated folder.
+    With its default settings, what any setting has found in all of them is taken as it is. Raises
+    InputError where `selection` is not in a curated folder, or its rules read another setting's.
     """
     ledger = Ledger.open(curated_folder(selection))
     found = _found(ledger, selection, annotator.name)
+    rules = _rules(Summary.read(selection.directory))
+    if found is not None and annotator != type(annotator)():
+        _refuse_to_replace(found, annotator, rules)
+        found = found if found.identity == annotator.identity() else None
     if found is None:
         source = open_source(ledger.shards, columns=ledger.columns)
-        stage = _stage(Summary.read(selection.directory), annotator)
+        stage = _stage(rules, annotator)
         annotate(source, ledger.out, workers=workers, stages=(stage,), say=say)
         found = _found(Ledger.open(ledger.out), selection, annotator.name)
     assert found is not None, "all kept rows pass the gate"
@@ -116,10 +121,24 @@ def _found(ledger: Ledger, selection: Selection, name: str) -> KeptPairs | None:
     return None
 
 
-def _stage(summary: Summary, annotator: Annotator) -> Stage:
-    """Behind the selection's rules that read the ledger alone: no other annotator runs again."""
+def _rules(summary: Summary) -> list[Rule]:
     where = f"the summary of selection {summary.selection}"
-    rules = [from_settings(settings, where=where) for settings in summary.rules]
+    return [from_settings(settings, where=where) for settings in summary.rules]
+
+
+def _refuse_to_replace(found: KeptPairs, annotator: Annotator, rules: Sequence[Rule]) -> None:
+    """What the selection was made from stays."""
+    reads = {column for rule in rules for column in rule.needs}
+    if found.identity != annotator.identity() and reads & set(annotator.schema.names):
+        raise InputError(
+            f"the rules of {found.selection.directory} read what {annotator.name} found with other "
+            f"settings ({found.identity}; asked for: {annotator.identity()}): leave the settings "
+            "out, or select again with `winnow curate` and these"
+        )
+
+
+def _stage(rules: Sequence[Rule], annotator: Annotator) -> Stage:
+    """Behind the selection's rules that read the ledger alone: no other annotator runs again."""
     gate = tuple(rule for rule in rules if not rule.asks_corpus and not rule.needs)
     return Stage(annotator=annotator, identity=annotator.identity(), gate=gate)
 

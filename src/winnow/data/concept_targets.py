@@ -8,7 +8,6 @@ and two heads a row takes 96 bytes: 48 per picture and head. The file is memory-
 share its pages. Radenovic et al. (DiHT), CVPR 2023, arXiv 2301.02280, section 3.2.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,15 @@ import pyarrow as pa
 import torch
 
 from winnow.config import as_dict, from_dict, read_json, write_json
+from winnow.data.files import sha256_of
 from winnow.data.keyed import KeyConflictError, find, parse_uids, write_sorted
 from winnow.types import InputError
 
 TARGETS_FILE, FACTS_FILE = "targets.npy", "targets.json"
 UNIT = 65_535
 """A mass of 1 on disk."""
+TARGETS_VERSION = 1
+"""Raised when the same heads and features can give other targets: they are then made again."""
 MAX_CONCEPTS = 65_536
 """A concept is a uint16 on disk."""
 
@@ -56,6 +58,7 @@ class TargetFacts:
     """Concepts in the vocabulary of every head."""
     top_k: int
     """Concepts kept of a picture, fewer where the vocabulary has fewer."""
+    version: int = TARGETS_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +111,7 @@ class ConceptTargets:
             )
         stored = from_dict(_Stored, read_json(folder / FACTS_FILE), where=str(folder / FACTS_FILE))
         try:
-            digest = _sha256(folder / TARGETS_FILE)
+            digest = sha256_of(folder / TARGETS_FILE)
         except OSError as error:
             raise _damaged(folder, str(error)) from error
         if digest != stored.sha256:
@@ -139,17 +142,8 @@ def write_targets(
             f"two different pictures have the uid {error}: give every sample its own, or leave "
             "out `uid` from their json so that it is made from the content"
         ) from error
-    stored = _Stored(facts=facts, sha256=_sha256(folder / TARGETS_FILE))
+    stored = _Stored(facts=facts, sha256=sha256_of(folder / TARGETS_FILE))
     write_json(folder / FACTS_FILE, as_dict(stored))
-
-
-def read_facts(folder: Path) -> TargetFacts | None:
-    """What the targets in `folder` are of; None where there are none, or of another version."""
-    try:
-        values = read_json(folder / FACTS_FILE)
-        return from_dict(_Stored, values, where=str(folder / FACTS_FILE)).facts
-    except InputError:
-        return None
 
 
 def in_units(mass_NK: np.ndarray) -> np.ndarray:
@@ -206,11 +200,6 @@ def _packed(
 def _mapped(folder: Path, facts: TargetFacts, sha256: str) -> ConceptTargets:
     rows = np.load(folder / TARGETS_FILE, mmap_mode="r", allow_pickle=False)
     return ConceptTargets(folder=folder, facts=facts, sha256=sha256, rows=rows)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _damaged(folder: Path, detail: str) -> InputError:

@@ -5,6 +5,7 @@ shard on the local disk.
 """
 
 import glob
+import hashlib
 import os
 import re
 import shutil
@@ -213,3 +214,9 @@ class _RemoteRanges:
 
     def close(self) -> None:
         pass
+
+
+def sha256_of(path: Path) -> str:
+    """The hex digits of what is in a file of this machine. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

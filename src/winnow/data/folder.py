@@ -6,6 +6,7 @@ is no lock, no appending and no renaming of folders, because a store has none of
 """
 
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -204,6 +205,23 @@ class Folder:
         """The file system and the path in it, with nothing remembered of what others changed."""
         store, path = file_system(self.url)
         return store, path.rstrip("/")
+
+
+@contextmanager
+def claimed(folder: Path, *, doing: str) -> Iterator[None]:
+    """Within, a folder of this machine is this process's alone; the lock goes with the process.
+
+    Raises InputError, which says that another is `doing` something there, where one has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process is {doing} {folder}: wait for it or stop it"
+            ) from error
+        yield
 
 
 @contextmanager

@@ -7,7 +7,9 @@
 Every step leaves facts of what it was made from, and is done again only where they differ.
 """
 
+import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,11 +21,12 @@ import pyarrow as pa
 import tyro
 
 from winnow.concepts import KeptRows
-from winnow.concepts.heads_facts import HeadsConfig, HeadsFacts
+from winnow.concepts.heads_facts import HEADS_VERSION, HeadsConfig, HeadsFacts
 from winnow.concepts.measures import HeadReport
 from winnow.concepts.vocabulary_facts import SelectionFacts, VocabularyConfig
 from winnow.curation.annotators.parse import ParseCaptions
 from winnow.curation.kept import KeptPairs, curated_folder, kept_pairs
+from winnow.data.folder import claimed
 from winnow.data.keyed import parse_uids
 from winnow.data.selection import Selection
 from winnow.recipes.concept_tables import heads_table, vocabulary_table
@@ -69,39 +72,32 @@ class Concepts:
     """Processes that parse captions, threads that decode pictures; default one per core."""
 
     def __post_init__(self) -> None:
-        if min(self.top_k, self.batch_size) < 1:
-            raise InputError(
-                f"top_k {self.top_k} and batch_size {self.batch_size} of winnow concepts must be "
-                "at least 1"
-            )
+        for name in ("top_k", "batch_size", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} {value} of winnow concepts must be at least 1")
 
 
 def run_concepts(options: Concepts, *, say: Say) -> Path:
     """Make the targets of a selection, or what of them is missing; their folder."""
-    from winnow.concepts.labels import Labels
+    from winnow.concepts.features import refuse_another_teachers
     from winnow.concepts.teacher import folder_name, load_teacher
     from winnow.data.concept_targets import ConceptTargets
 
     selection = _open(options.data)
-    workers = options.workers or os.cpu_count() or 1
+    home = concepts_folder(selection)
     # What is not at hand is said before hours of work.
     teacher = load_teacher(options.teacher, image_size=options.image_size, device=options.device)
-    pairs = kept_pairs(selection, options.parse, workers=workers, say=say)
-    home = concepts_folder(selection)
-    folder = home / folder_name(options.teacher)
-    vocabulary = _vocabulary(options, pairs, home)
-    say(vocabulary_table(vocabulary))
-    seen = _Seen(
-        options=options,
-        teacher=teacher,
-        pairs=pairs,
-        vocabulary=vocabulary,
-        labels=Labels.open(home, vocabulary),
-        features=_features(options, teacher, pairs, workers=workers),
-    )
-    heads, report = _heads(seen, folder)
-    say(heads_table(report))
-    _write_targets(seen, heads, folder)
+    with claimed(home, doing="making concepts in"):
+        name = folder_name(teacher)
+        store = options.features or home.parents[1] / "features" / name
+        refuse_another_teachers(store, teacher)
+        seen = _look(options, teacher, selection, home, store, say=say)
+        folder = home / name
+        _sweep(folder)
+        heads, report = _heads(seen, folder)
+        say(heads_table(report))
+        _write_targets(seen, heads, folder)
     targets = ConceptTargets.open(folder)
     size = (folder / "targets.npy").stat().st_size / max(1, len(targets))
     say(f"{len(targets):,} pictures, {size:.0f} bytes each, of both heads")
@@ -114,31 +110,44 @@ def concepts_folder(selection: Selection) -> Path:
     return out.path / "concepts" / selection.directory.absolute().name
 
 
+def targets_of(selection: Selection) -> list[Path]:
+    """The folders with targets of a selection, one for each teacher, by name."""
+    from winnow.data.concept_targets import FACTS_FILE
+
+    return sorted(path.parent for path in concepts_folder(selection).glob(f"*/{FACTS_FILE}"))
+
+
 def open_targets(
     recipe: "Recipe", selection: Selection, folder: Path | None
 ) -> "ConceptTargets | None":
     """The targets in `folder`, or the only ones that were made for `selection`.
 
     None where no folder is named and the recipe has no concept heads. Raises InputError where there
-    are none, or several to choose from.
+    are none, several to choose from, or those of a vocabulary that has been replaced.
     """
-    from winnow.data.concept_targets import FACTS_FILE, ConceptTargets
+    from winnow.concepts.vocabulary import refuse_another_vocabulary
+    from winnow.data.concept_targets import ConceptTargets
 
-    if folder is not None:
-        return ConceptTargets.open(folder)
-    if recipe.concept_distillation is None:
+    if folder is None and recipe.concept_distillation is None:
         return None
-    home = concepts_folder(selection)
-    found = sorted(path.parent for path in home.glob(f"*/{FACTS_FILE}"))
-    if len(found) > 1:
-        named = ", ".join(str(path) for path in found)
-        raise InputError(f"{home} has the targets of several teachers: name one of {named}")
-    if not found:
-        raise InputError(
-            f"the recipe distils a teacher's concepts, and {home} has none for this selection: "
-            f"make them with `winnow concepts {selection.directory} --teacher NAME`"
-        )
-    return ConceptTargets.open(found[0])
+    if folder is None:
+        found = targets_of(selection)
+        if len(found) > 1:
+            named = ", ".join(str(path) for path in found)
+            raise InputError(
+                f"{selection.directory} has the targets of several teachers: name one with "
+                f"--concepts, of {named}"
+            )
+        if not found:
+            raise InputError(
+                "the recipe distils a teacher's concepts, and there are none for "
+                f"{selection.directory}: make them with "
+                f"`winnow concepts {selection.directory} --teacher NAME`"
+            )
+        folder = found[0]
+    targets = ConceptTargets.open(folder)
+    refuse_another_vocabulary(folder.parent, targets.facts.vocabulary, of=str(folder))
+    return targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +156,9 @@ class _Seen:
 
     options: Concepts
     teacher: "Teacher"
-    pairs: KeptPairs
+    selection: Selection
+    picture_ids: np.ndarray
+    """uint64 (pairs,): the head of each picture's sha256."""
     vocabulary: "Vocabulary"
     labels: "Labels"
     features: "Features"
@@ -173,35 +184,50 @@ def _kept_rows(pairs: KeptPairs) -> KeptRows:
     return lambda: (rows.select(columns) for rows in pairs.batches())
 
 
-def _vocabulary(options: Concepts, pairs: KeptPairs, home: Path) -> "Vocabulary":
+def _look(
+    options: Concepts,
+    teacher: "Teacher",
+    selection: Selection,
+    home: Path,
+    store: Path,
+    *,
+    say: Say,
+) -> _Seen:
+    """The vocabularies in `home` and the features in `store`, as far as they are missing."""
+    from winnow.concepts.features import compute_features
+    from winnow.concepts.labels import Labels
     from winnow.concepts.vocabulary import build_vocabulary
 
-    return build_vocabulary(
-        _kept_rows(pairs),
+    workers = options.workers or os.cpu_count() or 1
+    pairs = kept_pairs(selection, options.parse, workers=workers, say=say)
+    rows = _kept_rows(pairs)
+    vocabulary = build_vocabulary(
+        rows,
         home,
         config=options.vocabulary,
-        selection=SelectionFacts(name=home.name, fingerprint=pairs.selection.fingerprint),
+        selection=SelectionFacts(name=home.name, fingerprint=selection.fingerprint),
         parse=pairs.identity,
-        num_rows=len(pairs.selection),
+        num_rows=len(selection),
+    )
+    say(vocabulary_table(vocabulary))
+    features = compute_features(
+        teacher, selection, rows, store, batch_size=options.batch_size, workers=workers
+    )
+    return _Seen(
+        options=options,
+        teacher=teacher,
+        selection=selection,
+        picture_ids=_picture_ids(pairs),
+        vocabulary=vocabulary,
+        labels=Labels.open(home, vocabulary),
+        features=features.of(rows),
     )
 
 
-def _features(
-    options: Concepts, teacher: "Teacher", pairs: KeptPairs, *, workers: int
-) -> "Features":
-    from winnow.concepts.features import compute_features
-    from winnow.concepts.teacher import folder_name
-
-    own = pairs.ledger.out.path / "features" / folder_name(options.teacher)
-    store = compute_features(
-        teacher,
-        pairs.selection,
-        _kept_rows(pairs),
-        options.features or own,
-        batch_size=options.batch_size,
-        workers=workers,
-    )
-    return store.of(_kept_rows(pairs))
+def _sweep(folder: Path) -> None:
+    """Remove what a killed run has left; nobody else writes here."""
+    for stray in folder.glob(".*"):
+        shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
 
 
 def _heads(seen: _Seen, folder: Path) -> tuple["Heads", dict[str, HeadReport]]:
@@ -212,10 +238,13 @@ def _heads(seen: _Seen, folder: Path) -> tuple["Heads", dict[str, HeadReport]]:
 
     facts = HeadsFacts(
         vocabulary=seen.vocabulary.fingerprint,
-        selection=seen.pairs.selection.fingerprint,
+        labels=seen.vocabulary.facts.labels,
+        selection=seen.selection.fingerprint,
+        pictures=hashlib.sha256(seen.picture_ids.tobytes()).hexdigest(),
         teacher=seen.options.teacher,
         teacher_identity=seen.teacher.identity(),
         config=seen.options.heads,
+        version=HEADS_VERSION,
         report={},
     )
     with suppress(InputError):  # damaged ones are made again
@@ -225,7 +254,7 @@ def _heads(seen: _Seen, folder: Path) -> tuple["Heads", dict[str, HeadReport]]:
     heads, report = train_heads(
         seen.features,
         {head: seen.labels.head(head) for head in seen.sizes},
-        _picture_ids(seen.pairs),
+        seen.picture_ids,
         sizes=seen.sizes,
         config=seen.options.heads,
         device=usable_device(seen.options.device),
@@ -236,17 +265,17 @@ def _heads(seen: _Seen, folder: Path) -> tuple["Heads", dict[str, HeadReport]]:
 
 def _picture_ids(pairs: KeptPairs) -> np.ndarray:
     """uint64: the head of each picture's sha256."""
-    heads = ["".join(rows["sha256"].to_pylist()) for rows in pairs.batches()]
-    octets = np.frombuffer(bytes.fromhex("".join(heads)), dtype=">u8").reshape(-1, 4)
-    return octets[:, 0].astype(np.uint64)
+    from winnow.concepts.feature_store import picture_keys
+
+    return np.concatenate([picture_keys(rows)["f0"] for rows in pairs.batches()])
 
 
 def _write_targets(seen: _Seen, heads: "Heads", folder: Path) -> None:
     """The targets in `folder`, made where they are not there or are of something else."""
     from winnow.concepts.heads import predict
-    from winnow.data.concept_targets import TargetFacts, read_facts, write_targets
+    from winnow.data.concept_targets import ConceptTargets, TargetFacts, write_targets
 
-    selection = seen.pairs.selection
+    selection = seen.selection
     facts = TargetFacts(
         selection=selection.directory.name,
         selection_fingerprint=selection.fingerprint,
@@ -257,10 +286,11 @@ def _write_targets(seen: _Seen, heads: "Heads", folder: Path) -> None:
         sizes=seen.sizes,
         top_k=seen.options.top_k,
     )
-    if read_facts(folder) == facts:
-        return
+    with suppress(InputError):  # missing or damaged ones are made again
+        if ConceptTargets.open(folder).facts == facts:
+            return
     uids = selection.table["uid"]
-    rows = _distinct(uids, _picture_ids(seen.pairs))
+    rows = _distinct(uids, seen.picture_ids)
     found = predict(heads, seen.features, seen.options.top_k, rows=rows)
     write_targets(
         folder, ((uids.take(pa.array(part)).to_pylist(), top) for part, top in found), facts

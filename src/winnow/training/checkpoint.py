@@ -4,7 +4,6 @@
 checkpoint does not count. The newest whole one is resumed from; damaged ones are set aside, named.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from winnow.config import write_json
+from winnow.data.files import sha256_of
 from winnow.types import InputError
 
 
@@ -27,7 +27,7 @@ class Checkpoints:
         final = self._directory / f"step-{step:08d}.pt"
         partial = final.with_suffix(".pt.partial")
         torch.save(state, partial)
-        digest = _sha256(partial)
+        digest = sha256_of(partial)
         partial.replace(final)
         write_json(final.with_suffix(".json"), {"step": step, "sha256": digest})
         for old in self._declared()[: -self._keep]:
@@ -68,11 +68,6 @@ def _whole(path: Path) -> int | None:
     """The step of a checkpoint whose bytes are those that were written; None otherwise."""
     try:
         facts = json.loads(path.with_suffix(".json").read_text())
-        return facts["step"] if _sha256(path) == facts["sha256"] else None
+        return facts["step"] if sha256_of(path) == facts["sha256"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -66,7 +66,7 @@ def set_learning_rate(
         done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
         factor = (1 + math.cos(math.pi * done)) / 2
     for group in optimizer.param_groups:
-        group["lr"] = config.learning_rate * factor * group[_FACTOR]
+        group["lr"] = config.learning_rate * factor * group.get(_FACTOR, 1.0)
     return config.learning_rate * factor
 
 

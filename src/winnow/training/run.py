@@ -5,10 +5,9 @@ the optimizer's and torch's random state from the checkpoint, N steps are k step
 N - k steps, bit for bit on a CPU.
 """
 
-import fcntl
 import warnings
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 
 from winnow.config import as_dict, write_json
 from winnow.data.concept_targets import ConceptTargets
+from winnow.data.folder import claimed
 from winnow.data.loader import Batch, load_batches
 from winnow.data.order import Order
 from winnow.data.selection import Selection
@@ -71,7 +71,7 @@ def train(
     warn_of_sigmoids_without_bias(recipe.objective, towers)
     optimizer = build_optimizer(towers, recipe.optimizer, recipe.concept_distillation)
     # Only now is it known that the recipe can be built: a refused one leaves the folder free.
-    with _claimed(out):
+    with claimed(out, doing="training in"):
         write_json(out / DATA_FILE, data_facts(selection, targets))
         write_json(out / RECIPE_FILE, as_dict(recipe))
         checkpoints = Checkpoints(out / "checkpoints", keep=recipe.runtime.keep_checkpoints)
@@ -174,20 +174,6 @@ def _save_heads(towers: Towers, path: Path) -> None:
     named = {name.removeprefix("linear."): value.cpu() for name, value in state.items()}
     save_file(named, f"{path}.partial")
     Path(f"{path}.partial").replace(path)
-
-
-@contextmanager
-def _claimed(out: Path) -> Iterator[None]:
-    """Within, the folder is this process's alone; the lock goes with the process."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"another process is training in {out}: wait for it or stop it"
-            ) from error
-        yield
 
 
 def _restore(checkpoints: Checkpoints, towers: Towers, optimizer: torch.optim.Optimizer) -> int:
