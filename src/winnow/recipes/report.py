@@ -8,7 +8,7 @@ import tyro
 from winnow.curation.insight import Insight
 from winnow.curation.summary import Summary
 from winnow.data.folder import Folder
-from winnow.recipes.concept_page import concept_section
+from winnow.recipes.concept_page import section_or_problem
 from winnow.recipes.packaged import PACKAGED, named_tasks
 from winnow.reports.page import write_report
 from winnow.reports.runs import read_runs
@@ -39,11 +39,15 @@ def run_report(options: Report) -> Path:
     """Write the page; its path. Raises InputError where there is nothing to report."""
     if not options.runs and options.selection is None:
         raise InputError("there is nothing to report: name runs, or a --selection, or both")
+    concepts, problem = section_or_problem(
+        options.selection, read_runs(options.runs), options.concepts
+    )
     return write_report(
         options.out,
         selection=options.selection,
         insight=None if options.selection is None else insight_of(options.selection),
-        concepts=concept_section(options.selection, read_runs(options.runs), options.concepts),
+        concepts=concepts,
+        concepts_problem=problem,
         runs=options.runs,
         tasks=named_tasks(options.tasks) if options.runs else {},
         title=options.title,

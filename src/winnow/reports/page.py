@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
+NO_CONCEPTS = "No concepts were given, so nothing is known of what a teacher sees in the pictures."
+
 
 def write_report(
     out: Path,
@@ -47,13 +49,15 @@ def write_report(
     truth: Truth | None = None,
     insight: Insight | None = None,
     concepts: ConceptSection | None = None,
+    concepts_problem: str = NO_CONCEPTS,
 ) -> Path:
     """Write the page to `out` and return it.
 
     `tasks` (name -> folder) are where pictures for the examples come from; `notes` stand at the
     top; `truth` is what is known of planted noise; `insight` puts the selection's rules to a sample
-    of its pairs again; `concepts` is what a teacher and the runs see in some pairs. Raises
-    InputError for a run or a selection that is not there, or whose files are damaged.
+    of its pairs again; `concepts` is what a teacher and the runs see in some pairs, and without it
+    `concepts_problem` says why it is missing. Raises InputError for a run or a selection that is
+    not there, or whose files are damaged.
     """
     read = read_runs(runs)
     curation, curation_problem = _curation(selection, insight)
@@ -72,6 +76,7 @@ def write_report(
         curation_problem=curation_problem,
         truth=truth,
         concepts=concepts and arrange(concepts, [run.name for run in read]),
+        concepts_problem=concepts_problem,
         training=_training(read),
         examples=examples,
         example_problems=example_problems,
