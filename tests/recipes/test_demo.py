@@ -2,12 +2,16 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from winnow.concepts.heads_facts import HeadsConfig
+from winnow.concepts.vocabulary_facts import VocabularyConfig
 from winnow.data.packaged import PackagedConfig, build
 from winnow.recipes import demo as demo_module
-from winnow.recipes.demo import TWO_CHANGES, Demo, run_demo
+from winnow.recipes.concepts import Concepts
+from winnow.recipes.demo import THREE_CHANGES, Demo, run_demo
 from winnow.recipes.training import tiny
 from winnow.types import InputError
 
@@ -24,6 +28,8 @@ def said(packaged, monkeypatch):
     """The demo on the small build; what it says is collected as text."""
     monkeypatch.setattr(demo_module, "packaged_data", lambda: packaged)
     monkeypatch.setattr(demo_module, "tiny", lambda: replace(tiny(), batch_size=32))
+    few = {"heads": HeadsConfig(held_out=0.3), "vocabulary": VocabularyConfig(min_count=2)}
+    monkeypatch.setattr(demo_module, "Concepts", partial(Concepts, **few))
     return []
 
 
@@ -36,16 +42,16 @@ def run(said, out, **options):
 
 def test_the_demo_ends_with_two_comparable_models_and_a_page(said, packaged, tmp_path):
     page = run(said, tmp_path / "demo")
-    assert any(TWO_CHANGES in text for text in said)
+    assert any(THREE_CHANGES in text for text in said)
     recipes = [
         json.loads((tmp_path / "demo" / name / "recipe.json").read_text())
-        for name in ("clip-raw", "psd-curated")
+        for name in ("clip-raw", "psd-concepts-curated")
     ]
     different = {key for key in recipes[0] if recipes[0][key] != recipes[1][key]}
-    assert different == {"objective"}
+    assert different == {"objective", "concept_distillation"}
     raw, kept = (
         json.loads((tmp_path / "demo" / name / "data.json").read_text())["pairs"]
-        for name in ("clip-raw", "psd-curated")
+        for name in ("clip-raw", "psd-concepts-curated")
     )
     assert 0 < kept < raw
     text = page.read_text()
@@ -64,7 +70,7 @@ def test_an_interrupted_demo_goes_on_where_it_was(said, tmp_path, monkeypatch):
     monkeypatch.setattr(demo_module, "evaluate_model", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(said, tmp_path / "demo")
-    metrics = tmp_path / "demo" / "psd-curated" / "metrics.jsonl"
+    metrics = tmp_path / "demo" / "psd-concepts-curated" / "metrics.jsonl"
     before = metrics.read_bytes()
     assert run(said, tmp_path / "demo").is_file()
     assert metrics.read_bytes() == before

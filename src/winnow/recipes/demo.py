@@ -1,7 +1,8 @@
 """The demo: the whole road on packaged real pictures, in minutes on a laptop.
 
 Two models of the same architecture, seed, order and number of samples: plain CLIP on the raw
-shards, and PSD on the curated selection. That changes two things at once, and the output says so.
+shards, and PSD with a teacher's concepts on the curated selection. That changes three things at
+once, and the output says so.
 """
 
 from collections.abc import Callable
@@ -12,25 +13,31 @@ from winnow.curation.rules.rule import Rule
 from winnow.curation.rules.text_spotting import TextSpotting
 from winnow.curation.selections import clean, none
 from winnow.curation.truth import against_truth
-from winnow.data.packaged import Packaged
+from winnow.data.concept_targets import ConceptTargets
 from winnow.data.selection import Selection
-from winnow.objectives import ProgressiveSelfDistillation
+from winnow.objectives import ConceptDistillation, ProgressiveSelfDistillation
+from winnow.recipes.concept_page import concept_section
+from winnow.recipes.concepts import Concepts, run_concepts
 from winnow.recipes.data import curate, funnel, planted_table
 from winnow.recipes.evaluate import evaluate_model
 from winnow.recipes.packaged import packaged_data
 from winnow.recipes.report import insight_of
 from winnow.recipes.training import tiny
 from winnow.reports.page import write_report
+from winnow.reports.runs import read_runs
 from winnow.reports.table import headline, render
-from winnow.training.recipe import Recipe
 from winnow.training.run import train
 
 Say = Callable[..., None]
 
-TWO_CHANGES = (
-    "The two models differ in two things at once: the data (raw or curated) and the objective "
-    "(InfoNCE or PSD). The table says what both do together, not what either does alone."
+THREE_CHANGES = (
+    "The two models differ in three things at once: the data (raw or curated), the objective "
+    "(InfoNCE or PSD), and concept heads (none, or a teacher's concepts). The table says what all "
+    "do together, not what each does alone."
 )
+
+TEACHER_SIZE = 64
+"""Pixels at which the teacher sees pictures, which are drawn at this size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,27 +62,34 @@ def demo_rules() -> tuple[Rule, ...]:
 
 def run_demo(options: Demo, *, say: Say) -> Path:
     """The demo; the path of the page."""
-    say("[bold]1/4 data[/]: emoji and icons of several vendors, from installed packages")
+    say("[bold]1/5 data[/]: emoji and icons of several vendors, from installed packages")
     packaged = packaged_data()
-    say("[bold]2/4 curation[/]: a reason for every drop")
+    say("[bold]2/5 curation[/]: a reason for every drop")
     curated = options.out / "curated"
     raw = curate(str(packaged.train), curated, rules=none(), name="none")
     kept = curate(str(packaged.train), curated, rules=demo_rules(), name="demo")
     say(funnel(kept.summary))
     truth = against_truth(kept.directory, packaged.truth)
     say(planted_table(truth))
-    say("[bold]3/4 training[/] and evaluation: the same towers twice")
-    recipe = replace(tiny(), steps=options.steps, seed=options.seed)
-    runs = {
-        "clip-raw": (recipe, raw.directory),
-        "psd-curated": (replace(recipe, objective=ProgressiveSelfDistillation()), kept.directory),
-    }
-    for name, (variant, directory) in runs.items():
-        say(f"{name}: {type(variant.objective).__name__} on the selection {directory.name!r}")
-        _train_and_evaluate(variant, directory, options.out / name, packaged)
-    say("[bold]4/4 report[/]")
+    say("[bold]3/5 concepts[/]: what a small pretrained model sees in the kept pictures")
+    seen = run_concepts(Concepts(data=str(kept.directory), image_size=TEACHER_SIZE), say=say)
+    say("[bold]4/5 training[/] and evaluation: the same towers twice")
+    clip = replace(tiny(), steps=options.steps, seed=options.seed)
+    psd = replace(
+        clip,
+        objective=ProgressiveSelfDistillation(),
+        concept_distillation=ConceptDistillation(),
+    )
+    runs = {"clip-raw": (clip, raw.directory), "psd-concepts-curated": (psd, kept.directory)}
+    for name, (recipe, directory) in runs.items():
+        say(f"{name}: {type(recipe.objective).__name__} on the selection {directory.name!r}")
+        targets = ConceptTargets.open(seen) if recipe.concept_distillation else None
+        out = options.out / name
+        train(recipe, Selection.open(directory), out, targets=targets)
+        evaluate_model(str(out), packaged.tasks, out=out / "evaluation")
+    say("[bold]5/5 report[/]")
     folders = [options.out / name for name in runs]
-    say(render(headline(folders)), TWO_CHANGES, sep="\n")
+    say(render(headline(folders)), THREE_CHANGES, sep="\n")
     return write_report(
         options.out / "report.html",
         selection=kept.directory,
@@ -83,11 +97,7 @@ def run_demo(options: Demo, *, say: Say) -> Path:
         runs=folders,
         tasks=packaged.tasks,
         title="winnow demo",
-        notes=[TWO_CHANGES],
+        notes=[THREE_CHANGES],
         truth=truth,
+        concepts=concept_section(kept.directory, read_runs(folders), seen),
     )
-
-
-def _train_and_evaluate(recipe: Recipe, selection: Path, out: Path, packaged: Packaged) -> None:
-    train(recipe, Selection.open(selection), out)
-    evaluate_model(str(out), packaged.tasks, out=out / "evaluation")
