@@ -21,7 +21,7 @@ from rich import print as say
 from winnow.concepts import HEADS
 from winnow.concepts.heads_facts import HeadsFacts
 from winnow.concepts.measures import RECALL_AT, HeadReport, Recall
-from winnow.data.concept_targets import ConceptTargets, SparseTargets, read_facts, write_targets
+from winnow.data.concept_targets import ConceptTargets, SparseTargets, write_targets
 from winnow.data.selection import Selection
 from winnow.evaluation.results import Result
 from winnow.objectives import ConceptDistillation
@@ -101,14 +101,13 @@ def run_folder(home: Path, arm: str, *, data: str, steps: int) -> Path:
 def shuffled(targets: ConceptTargets, selection: Selection, folder: Path) -> ConceptTargets:
     """The same targets in `folder`, each dealt to another picture by chance."""
     facts = replace(targets.facts, teacher=f"{targets.facts.teacher}, shuffled {_SHUFFLE_SEED}")
-    if read_facts(folder) != facts:
-        uids = selection.table["uid"].unique().to_pylist()
-        order = np.random.default_rng(_SHUFFLE_SEED).permutation(len(uids))
-        dealt = {
-            head: (own.index_BK.numpy(), own.mass_BK.numpy())
-            for head, own in targets.of([uids[place] for place in order]).items()
-        }
-        write_targets(folder, [(uids, dealt)], facts)
+    uids = selection.table["uid"].unique().to_pylist()
+    order = np.random.default_rng(_SHUFFLE_SEED).permutation(len(uids))
+    dealt = {
+        head: (own.index_BK.numpy(), own.mass_BK.numpy())
+        for head, own in targets.of([uids[place] for place in order]).items()
+    }
+    write_targets(folder, [(uids, dealt)], facts)
     return ConceptTargets.open(folder)
 
 

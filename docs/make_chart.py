@@ -19,7 +19,7 @@ COLOURS = ("#3b74bd", "#d97b29")
 def main() -> None:
     """Bars of zero-shot top-1 per evaluation set and model, with 95 % intervals and chance."""
     demo = Path(sys.argv[1])
-    runs = [demo / "clip-raw", demo / "psd-curated"]
+    runs = [demo / "clip-raw", demo / "psd-concepts-curated"]
     rows = [row for row in headline(runs) if row.metric == "top1"]
     mpl.rcParams["svg.hashsalt"] = "winnow"
     figure, axes = plt.subplots(figsize=(7.6, 2.9))

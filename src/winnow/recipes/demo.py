@@ -36,6 +36,9 @@ THREE_CHANGES = (
     "do together, not what each does alone."
 )
 
+CONCEPTS = ConceptDistillation(object_weight=0.1, attribute_weight=0.1)
+"""A light touch: at weight 1 a student this small loses by it (docs/log.md, 2026-11-22)."""
+
 TEACHER_SIZE = 64
 """Pixels at which the teacher sees pictures, which are drawn at this size."""
 
@@ -78,7 +81,7 @@ def run_demo(options: Demo, *, say: Say) -> Path:
     psd = replace(
         clip,
         objective=ProgressiveSelfDistillation(),
-        concept_distillation=ConceptDistillation(),
+        concept_distillation=CONCEPTS,
     )
     runs = {"clip-raw": (clip, raw.directory), "psd-concepts-curated": (psd, kept.directory)}
     for name, (recipe, directory) in runs.items():
