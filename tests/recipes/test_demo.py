@@ -58,6 +58,7 @@ def test_the_demo_ends_with_two_comparable_models_and_a_page(said, packaged, tmp
     assert all(task in text for task in packaged.tasks)
 
 
+@pytest.mark.slow
 def test_an_interrupted_demo_goes_on_where_it_was(said, tmp_path, monkeypatch):
     honest, calls = demo_module.evaluate_model, []
 
@@ -76,6 +77,7 @@ def test_an_interrupted_demo_goes_on_where_it_was(said, tmp_path, monkeypatch):
     assert metrics.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_another_seed_in_the_same_folder_is_refused(said, tmp_path):
     run(said, tmp_path / "demo")
     with pytest.raises(InputError, match="seed: 0 -> 1"):
