@@ -15,6 +15,7 @@ from winnow.concepts.vocabulary import Vocabulary
 from winnow.concepts.vocabulary_facts import VocabularyConfig
 from winnow.curation.annotators.parse import ParseCaptions
 from winnow.curation.kept import kept_pairs
+from winnow.curation.parse import installed_pipeline
 from winnow.data.concept_targets import ConceptTargets
 from winnow.data.folder import claimed
 from winnow.data.selection import Selection
@@ -274,7 +275,7 @@ def test_training_finds_the_only_targets_of_its_selection(curated, made, distill
     train(distilling, selection, tmp_path / "run", targets=targets)
     shutil.copytree(made, made.with_name("another"))
     try:
-        with pytest.raises(InputError, match=r"several teachers: name one .*another"):
+        with pytest.raises(InputError, match=r"several teachers; name one .*another"):
             open_targets(distilling, selection, None)
         assert open_targets(distilling, selection, made).folder == made
     finally:
@@ -343,6 +344,20 @@ def test_a_page_of_a_selection_that_has_changed_is_refused(curated, made, tmp_pa
     facts.write_text(json.dumps(values))
     with pytest.raises(InputError, match="make them again with `winnow concepts"):
         concept_section(facts.parent, [], None)
+
+
+def test_a_parse_that_the_rules_read_is_not_replaced(tmp_path, monkeypatch):
+    """By its own settings it is read as it is; another parser's would not be the selection's."""
+    shards = write_shards(tmp_path / "shards", count=12)
+    rules = ("complexity:least=1",)
+    asked = Curate(shards=(str(shards),), out=str(tmp_path / "out"), rules=rules, workers=1)
+    selection = Selection.open(run_curate(asked, say=silent).directory)
+    named = ParseCaptions(pipeline=installed_pipeline(None))
+    assert kept_pairs(selection, named, workers=1).identity == named.identity()
+    monkeypatch.setattr(ParseCaptions, "identity", lambda _: "another parser")
+    with pytest.raises(InputError, match=r"asked for: another parser.*leave the settings out"):
+        kept_pairs(selection, named, workers=1)
+    assert kept_pairs(selection, ParseCaptions(), workers=1).identity != "another parser"
 
 
 def test_kept_rows_are_those_of_the_selection(curated):

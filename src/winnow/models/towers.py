@@ -60,11 +60,6 @@ class Towers(nn.Module):
         self.heads = heads
 
     @property
-    def embed_dim(self) -> int:
-        """Width D of the shared embedding."""
-        return self.config["embed_dim"]
-
-    @property
     def image_size(self) -> int:
         """Side of the square pictures it takes."""
         return self.config["vision_cfg"]["image_size"]

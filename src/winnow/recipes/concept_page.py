@@ -13,7 +13,7 @@ from winnow.config import read_json
 from winnow.data.images import ImageError, evaluation_view
 from winnow.data.selection import KeptSample, Selection
 from winnow.data.sources import open_reader
-from winnow.recipes.concepts import targets_of
+from winnow.recipes.concepts import only_targets
 from winnow.reports.concepts import (
     CalibrationBin,
     ConceptCount,
@@ -77,7 +77,7 @@ def concept_section(selection: Path, runs: Sequence[Run], folder: Path | None) -
 
     opened = Selection.open(selection)
     # What is beside it is found by its parent.
-    targets = ConceptTargets.open((folder or _only_targets(opened)).absolute())
+    targets = ConceptTargets.open((folder or only_targets(opened)).absolute())
     vocabulary = _vocabulary(targets, opened)
     report = _report(targets)
     pairs = _Pairs.drawn(opened, Labels.open(targets.folder.parent, vocabulary))
@@ -93,21 +93,6 @@ def concept_section(selection: Path, runs: Sequence[Run], folder: Path | None) -
         chosen=CHOSEN,
         problems=tuple(problems),
     )
-
-
-def _only_targets(selection: Selection) -> Path:
-    found = targets_of(selection)
-    if not found:
-        raise InputError(
-            f"there are no concept targets for {selection.directory}; make them with "
-            f"`winnow concepts {selection.directory} --teacher NAME`"
-        )
-    if len(found) > 1:
-        raise InputError(
-            f"{selection.directory} has the targets of several teachers; name one with "
-            f"--concepts, of {', '.join(map(str, found))}"
-        )
-    return found[0]
 
 
 def _vocabulary(targets: "ConceptTargets", selection: Selection) -> "Vocabulary":

@@ -110,11 +110,22 @@ def concepts_folder(selection: Selection) -> Path:
     return out.path / "concepts" / selection.directory.absolute().name
 
 
-def targets_of(selection: Selection) -> list[Path]:
-    """The folders with targets of a selection, one for each teacher, by name."""
+def only_targets(selection: Selection) -> Path:
+    """The folder with a selection's targets. Raises InputError where there is none, or several."""
     from winnow.data.concept_targets import FACTS_FILE
 
-    return sorted(path.parent for path in concepts_folder(selection).glob(f"*/{FACTS_FILE}"))
+    found = sorted(path.parent for path in concepts_folder(selection).glob(f"*/{FACTS_FILE}"))
+    if not found:
+        raise InputError(
+            f"there are no concept targets for {selection.directory}; make them with "
+            f"`winnow concepts {selection.directory} --teacher NAME`"
+        )
+    if len(found) > 1:
+        raise InputError(
+            f"{selection.directory} has the targets of several teachers; name one with "
+            f"--concepts, of {', '.join(map(str, found))}"
+        )
+    return found[0]
 
 
 def open_targets(
@@ -130,21 +141,7 @@ def open_targets(
 
     if folder is None and recipe.concept_distillation is None:
         return None
-    if folder is None:
-        found = targets_of(selection)
-        if len(found) > 1:
-            named = ", ".join(str(path) for path in found)
-            raise InputError(
-                f"{selection.directory} has the targets of several teachers: name one with "
-                f"--concepts, of {named}"
-            )
-        if not found:
-            raise InputError(
-                "the recipe distils a teacher's concepts, and there are none for "
-                f"{selection.directory}: make them with "
-                f"`winnow concepts {selection.directory} --teacher NAME`"
-            )
-        folder = found[0]
+    folder = folder or only_targets(selection)
     targets = ConceptTargets.open(folder)
     refuse_another_vocabulary(folder.parent, targets.facts.vocabulary, of=str(folder))
     return targets
