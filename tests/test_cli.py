@@ -32,8 +32,8 @@ def test_curating_does_not_load_torch():
 
 def test_an_unknown_verb_names_the_known_ones(capsys):
     assert cli.run(["trian"]) == 2
-    verbs = "demo, curate, sweep, explain, materialise, concepts, train, evaluate, report"
-    assert verbs in capsys.readouterr().err
+    verbs = "demo, curate, sweep, explain, materialise, concepts, train, evaluate, tasks, compare, "
+    assert f"{verbs}robustness, report" in capsys.readouterr().err
 
 
 def test_a_selection_alone_has_a_page_and_nothing_has_none(shards, tmp_path, capsys):

@@ -3,7 +3,18 @@ from fractions import Fraction
 
 import pytest
 
-from winnow.statistics import mcnemar_p_value, paired_difference, standard_error, wilson_interval
+from winnow.statistics import (
+    SignTest,
+    holm_adjusted,
+    mcnemar_p_value,
+    paired_difference,
+    sign_test,
+    standard_error,
+    t_interval,
+    t_quantile,
+    t_within,
+    wilson_interval,
+)
 
 
 def literal_mcnemar(only_first: int, only_second: int) -> float:
@@ -65,3 +76,40 @@ def test_a_model_does_not_differ_from_itself():
 def test_outcomes_of_different_samples_are_refused():
     with pytest.raises(ValueError, match="2 and 1"):
         paired_difference([True, False], [True])
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 30, 101, 1000])
+def test_t_is_scipy_s(freedom):
+    t = pytest.importorskip("scipy.stats").t
+    assert t_quantile(0.95, freedom) == pytest.approx(t.ppf(0.975, freedom), rel=1e-10)
+    assert t_within(1.3, freedom) == pytest.approx(1 - 2 * t.sf(1.3, freedom), rel=1e-10)
+
+
+def test_many_degrees_of_freedom_are_taken_for_a_thousand():
+    assert t_quantile(0.95, 10**6) == t_quantile(0.95, 1000)
+    assert t_quantile(0.95, 1000) == pytest.approx(1.959964, rel=2e-3)
+
+
+def test_the_interval_of_a_mean_is_student_s():
+    low, high = t_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert (low, high) == pytest.approx(
+        (3 - 1.9632432, 3 + 1.9632432)
+    )  # t(4) = 2.7764, s/√5 = √0.5
+    assert t_interval([0.25, 0.25]) == (0.25, 0.25)
+    with pytest.raises(ValueError, match="at least 2"):
+        t_interval([0.5])
+
+
+def test_the_sign_test_leaves_ties_out():
+    test = sign_test([0.1] * 20 + [-0.1] * 9)
+    assert (test.wins, test.losses, test.ties) == (20, 9, 0)
+    assert test.p_value == pytest.approx(0.0614, abs=5e-5)  # 2 P[X <= 9], X ~ Bin(29, 1/2)
+    assert sign_test([0.1] * 20 + [-0.1] * 9 + [0.0] * 6).p_value == test.p_value
+    assert sign_test([0.0, 0.0]) == SignTest(wins=0, losses=0, ties=2, p_value=1.0)
+
+
+def test_holm_multiplies_the_smallest_most_and_never_falls():
+    assert holm_adjusted([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm_adjusted([0.5, 0.9]) == [1.0, 1.0]
+    assert holm_adjusted([0.02]) == [0.02]
+    assert holm_adjusted([]) == []

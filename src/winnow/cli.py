@@ -135,6 +135,33 @@ def evaluate(arguments: list[str]) -> None:
     run_evaluate(_options(Evaluate, arguments, "evaluate"), say=Console(soft_wrap=True).print)
 
 
+def tasks(arguments: list[str]) -> None:
+    """The papers' evaluation sets: how each is measured, which are here, how to get the others."""
+    from rich.console import Console
+
+    from winnow.recipes.tasks import Tasks, run_tasks
+
+    run_tasks(_options(Tasks, arguments, "tasks"), say=Console(soft_wrap=True).print)
+
+
+def compare(arguments: list[str]) -> None:
+    """Two models on the same samples: differences, how sure they are, and who wins on how many."""
+    from rich.console import Console
+
+    from winnow.recipes.compare import Compare, run_compare
+
+    run_compare(_options(Compare, arguments, "compare"), say=Console(soft_wrap=True).print)
+
+
+def robustness(arguments: list[str]) -> None:
+    """Effective robustness of models, against published lines or one through other models."""
+    from rich.console import Console
+
+    from winnow.recipes.robustness import Robustness, run_robustness
+
+    run_robustness(_options(Robustness, arguments, "robustness"), say=Console(soft_wrap=True).print)
+
+
 def report(arguments: list[str]) -> None:
     """One self-contained html page of a curation and its runs."""
     from winnow.recipes.report import Report, run_report
@@ -151,6 +178,9 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "concepts": concepts,
     "train": train,
     "evaluate": evaluate,
+    "tasks": tasks,
+    "compare": compare,
+    "robustness": robustness,
     "report": report,
 }
 

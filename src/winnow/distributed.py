@@ -4,6 +4,8 @@ Tensors are joined along their first dimension, in the order of the ranks, and e
 many rows as every other. None of these is differentiable: the loss engine knows its gradients.
 """
 
+import datetime
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,32 @@ def world() -> World:
     if not (dist.is_available() and dist.is_initialized()):
         return World(rank=0, size=1)
     return World(rank=dist.get_rank(), size=dist.get_world_size())
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[World]:
+    """Within, this process works together with those that torchrun started beside it, if it did.
+
+    The group is left at the end, and with it whoever waits for this rank.
+    """
+    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield world()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    # Waiting for the slowest rank may take as long as its share of the work does.
+    patience = datetime.timedelta(hours=12)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
+    try:
+        yield world()
+    finally:
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Wait until every rank is here."""
+    if world().size > 1:
+        dist.barrier()
 
 
 def require_same(facts: Mapping[str, tuple[int, str]], device: torch.device) -> None:

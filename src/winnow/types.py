@@ -1,4 +1,4 @@
-"""What every part of winnow shares: tensor dimensions, errors a user can mend, the stop.
+"""What every part of winnow shares: tensor dimensions, errors a user can mend, the stop, views.
 
 Dimension legend. A tensor's name ends in its dimensions, in order (`image_BD`, `logits_CN`):
 
@@ -6,7 +6,27 @@ Dimension legend. A tensor's name ends in its dimensions, in order (`image_BD`, 
     C  rows of one block of the batch     D  embedding width
     K  classes, or entries per row        T  tokens of a caption
     H  image height, W image width        3  colour channels (in `BCHW`, C is those)
+
+In `hidden_BH` and `hidden_NH`, H is the width of features before the projection.
 """
+
+from typing import Literal, NamedTuple
+
+Resize = Literal["shortest", "longest", "squash"]
+Interpolation = Literal["bicubic", "bilinear"]
+
+
+class View(NamedTuple):
+    """How a model sees a whole picture, in the words of open_clip's preprocessing."""
+
+    size: int
+    """Side of the square, in pixels."""
+    resize: Resize = "shortest"
+    """Which side becomes `size`: the shortest, the centre being cut out; the longest, what is
+    missing being filled; or both, whatever the picture's shape."""
+    interpolation: Interpolation = "bicubic"
+    fill: int = 0
+    """The grey, 0 to 255, beside a picture whose longest side is `size`."""
 
 
 class InputError(ValueError):

@@ -12,14 +12,16 @@ from kept_pairs import counting_teacher, keep_everything, picture, uid, write_pa
 from winnow.concepts import feature_store, features
 from winnow.concepts.feature_store import FeatureStore
 from winnow.concepts.features import compute_features
-from winnow.data.images import evaluation_view
+from winnow.data.images import View, evaluation_view
 from winnow.types import InputError
 
 NUM_ROWS, NUM_PICTURES = 40, 37  # rows 5, 30 and 31 show the picture of row 4
 
 
 def expected(teacher, seeds):
-    views = np.stack([evaluation_view(picture(seed), size=teacher.image_size) for seed in seeds])
+    views = np.stack(
+        [evaluation_view(picture(seed), view=View(teacher.image_size)) for seed in seeds]
+    )
     return teacher.features(torch.from_numpy(views)).numpy()
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from winnow.data.images import View
+
 COLOURS = {
     "red": (220, 20, 20),
     "green": (20, 200, 20),
@@ -23,7 +25,9 @@ class ColourEncoder:
 
     name = "colour"
     fingerprint = "c0104a"
-    image_size = 8
+    precision = "fp32"
+    view = View(8)
+    logit_scale = 100.0
 
     def __init__(self):
         self.calls = 0

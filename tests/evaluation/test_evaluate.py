@@ -1,14 +1,32 @@
+import io
+import json
+import shutil
+
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from colour_tasks import COLOURS, ColourEncoder, ConstantEncoder, picture, sample, write_task
+from colour_tasks import (
+    COLOURS,
+    ColourEncoder,
+    ConstantEncoder,
+    picture,
+    sample,
+    write_tar,
+    write_task,
+)
 
-from winnow.evaluation.evaluate import evaluate
+from winnow.evaluation.clip_benchmark_json import write_clip_benchmark_json
+from winnow.evaluation.embed import Embedder
+from winnow.evaluation.evaluate import Protocols, evaluate
+from winnow.evaluation.probes import FewShot
 from winnow.evaluation.results import predictions_path, read_results
 from winnow.types import InputError
 
 
-def run(encoder, tasks, tmp_path, **options):
-    return evaluate(encoder, tasks, tmp_path / "out", cache=tmp_path / "cache", **options)
+def run(encoder, sets, tmp_path, *protocols, **options):
+    embedder = Embedder(encoder=encoder, cache=tmp_path / "cache")
+    chosen = Protocols(names=protocols, **options)
+    return evaluate(embedder, sets, tmp_path / "out", protocols=chosen)
 
 
 def values(evaluation):
@@ -28,7 +46,10 @@ def test_a_known_model_scores_exactly_what_it_must(colours, tmp_path):
 
 
 def test_a_constant_model_scores_nothing(colours, tmp_path):
-    assert set(values(run(ConstantEncoder(), {"colours": colours}, tmp_path)).values()) == {0.0}
+    measured = values(run(ConstantEncoder(), {"colours": colours}, tmp_path))
+    ranks = {name: measured.pop(("retrieval", name)) for _, name in [*measured] if "rank" in name}
+    assert ranks == {"image_to_text_median_rank": 7, "text_to_image_median_rank": 19}
+    assert set(measured.values()) == {0.0}
 
 
 def test_the_results_file_says_all_that_was_measured(colours, tmp_path):
@@ -36,8 +57,11 @@ def test_the_results_file_says_all_that_was_measured(colours, tmp_path):
     assert tuple(read_results(tmp_path / "out")) == evaluation.results
     top1 = evaluation.results[0]
     assert (top1.model, top1.task, top1.n, top1.chance) == ("colour", "colours", 21, 1 / 7)
-    assert (top1.num_classes, top1.precision) == (7, "fp32")
-    assert evaluation.results[-1].num_classes is None
+    assert (top1.num_classes, top1.precision, top1.split) == (7, "fp32", "test")
+    assert (top1.interval, top1.low < top1.value < top1.high) == ("wilson", True)
+    assert len(top1.prompts) == 16
+    retrieval = evaluation.results[-1]
+    assert (retrieval.protocol, retrieval.prompts) == ("retrieval", "")
 
 
 def test_measuring_again_leaves_the_same_rows(colours, tmp_path):
@@ -83,23 +107,149 @@ def test_a_broken_task_stops_before_the_model_runs(colours, tmp_path):
     assert encoder.calls == 0
 
 
-def test_a_protocol_without_its_data_is_skipped_and_says_why(tmp_path):
-    unlabelled = [("a.png", picture("red")), ("a.txt", b"red"), ("b.png", picture("blue"))]
-    tasks = {
-        "captions": write_task(tmp_path / "a", [[*unlabelled, ("b.txt", b"blue")]], classes=()),
+def unlabelled(folder):
+    members = [("a.png", picture("red")), ("a.txt", b"red"), ("b.png", picture("blue"))]
+    return write_task(folder, [[*members, ("b.txt", b"blue")]], classes=())
+
+
+def test_what_a_set_has_no_data_for_is_left_out(tmp_path):
+    sets = {
+        "captions": unlabelled(tmp_path / "a"),
         "labels": write_task(tmp_path / "b", [sample("a", "red")]),
     }
-    evaluation = run(ColourEncoder(), tasks, tmp_path)
+    evaluation = run(ColourEncoder(), sets, tmp_path)
     assert {(r.task, r.protocol) for r in evaluation.results} == {
         ("captions", "retrieval"),
         ("labels", "zero-shot"),
     }
+    assert evaluation.skipped == ()
+
+
+def test_a_protocol_that_is_asked_for_and_lacks_its_data_says_what(colours, tmp_path):
+    sets = {"captions": unlabelled(tmp_path / "a"), "colours": colours}
+    asked = ("zero-shot", "linear-probe")
+    evaluation = run(ColourEncoder(), sets, tmp_path, *asked)
+    assert {(r.task, r.protocol) for r in evaluation.results} == {("colours", "zero-shot")}
     assert [(skipped.task, skipped.why) for skipped in evaluation.skipped] == [
-        ("captions", "zero-shot needs labels (.cls)"),
-        ("labels", "retrieval needs captions (.txt)"),
+        ("captions", "zero-shot needs labels"),
+        ("captions", "linear-probe needs pictures with one label each"),
+        ("colours", "linear-probe needs a split called train"),
     ]
 
 
-def test_an_unknown_protocol_is_refused(colours, tmp_path):
-    with pytest.raises(InputError, match="'zeroshot': there are zero-shot, retrieval"):
-        run(ColourEncoder(), {"colours": colours}, tmp_path, protocols=["zeroshot"])
+def test_an_unknown_protocol_is_refused():
+    with pytest.raises(InputError, match="no protocol 'zeroshot'; there are zero-shot, retrieval"):
+        Protocols(names=("zeroshot",))
+
+
+def test_captions_are_put_into_what_is_asked_for(colours, tmp_path):
+    texts = []
+
+    class Remembering(ColourEncoder):
+        def encode_text(self, names):
+            texts.extend(names)
+            return super().encode_text(names)
+
+    sets = {"colours": colours}
+    evaluation = run(Remembering(), sets, tmp_path, "retrieval", caption="a photo of {}.")
+    assert texts == [f"a photo of all {name}." for name in COLOURS]
+    assert len(evaluation.results[0].prompts) == 16
+    with pytest.raises(InputError, match="no {} for the caption"):
+        Protocols(caption="a photo")
+
+
+def test_statements_are_answered_picture_by_picture(tmp_path):
+    folder = tmp_path / "asked"
+    folder.mkdir()
+    rows = []
+    for name, answer in [("red", 1), ("blue", 0), ("grey", 1)]:
+        (folder / f"{name}.png").write_bytes(picture(name))
+        statements = ["it is blue", f"it is {name}" if answer else "it is red", "it is green"]
+        rows.append({"image": f"{name}.png", "statements": statements, "answer": answer})
+    rows[2]["answer"] = 0  # false: the model will say so
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluation = run(ColourEncoder(), {"asked": folder}, tmp_path)
+    (top1,) = evaluation.results
+    assert (top1.protocol, top1.value, top1.chance) == ("statements", 2 / 3, 1 / 3)
+    path = predictions_path(tmp_path / "out", "asked", "statements")
+    predicted = pq.read_table(path).to_pylist()
+    assert [row["rank"] for row in predicted] == [1, 1, 2]
+    assert [len(row["scores"]) for row in predicted] == [3, 3, 3]
+
+
+def with_training(folder, colours):
+    """Ten pictures of each colour to fit on; in the test, the last two show red."""
+    names = [name for name in COLOURS for _ in range(10)]
+    members = [sample(f"t{index:02}", name) for index, name in enumerate(names)]
+    shutil.copytree(colours, folder)
+    write_tar(folder / "train" / "0.tar", [member for one in members for member in one])
+    (folder / "train" / "nshards.txt").write_text("1\n")
+    return folder
+
+
+def test_probes_are_fitted_on_the_training_split(colours, tmp_path):
+    folder = with_training(tmp_path / "with-training", colours)
+    few = FewShot(shots=(1, 2), subsets=2, methods=("zero-shot", "text-initialised", "from-zero"))
+    evaluation = run(
+        ColourEncoder(), {"c": folder}, tmp_path, "linear-probe", "few-shot", few_shot=few
+    )
+    top1 = [r for r in evaluation.results if r.metric == "top1"]
+    # Two test pictures show red and are labelled grey, which is near the origin.
+    assert {r.value for r in top1 if r.method == "zero-shot"} == {19 / 21}
+    assert all(0.7 < r.value <= 19 / 21 for r in top1)
+    few_shot = [r for r in evaluation.results if r.protocol == "few-shot"]
+    # zero-shot: one subset and its mean; two methods: two numbers of shots, two subsets, a mean.
+    assert len(few_shot) == 2 + 2 * 2 * 3
+    means = {(r.method, r.shots): r for r in few_shot if r.subset is None}
+    assert means["from-zero", 2].settings == {"subsets": 2}
+    assert means["zero-shot", 0].value == 19 / 21
+    table = pq.read_table(predictions_path(tmp_path / "out", "c", "few-shot"))
+    assert table.num_rows == 21 * (1 + 2 * 2 * 2)
+    rows = pq.read_table(predictions_path(tmp_path / "out", "c", "linear-probe")).to_pylist()
+    assert [row["rank"] == 1 for row in rows[:18] + rows[19:]] == [True] * 18 + [False] * 2
+
+
+def test_a_training_split_that_no_probe_can_be_fitted_to_is_skipped(colours, tmp_path):
+    write_tar(colours / "train" / "0.tar", [*sample("a", "red"), *sample("b", "red")])
+    (colours / "train" / "nshards.txt").write_text("1")
+    evaluation = run(ColourEncoder(), {"colours": colours}, tmp_path, "linear-probe", "zero-shot")
+    assert {r.protocol for r in evaluation.results} == {"zero-shot"}
+    assert [skipped.why for skipped in evaluation.skipped] == [
+        "linear-probe needs training pictures of two classes or more"
+    ]
+
+
+def test_several_labels_a_picture_give_average_precision(tmp_path):
+    hot = np.eye(7, dtype=np.uint8)
+    members = []
+    for label, name in enumerate(COLOURS):
+        file = io.BytesIO()
+        np.save(file, hot[label])
+        members += [(f"{name}.png", picture(name)), (f"{name}.npy", file.getvalue())]
+    folder = write_task(tmp_path / "multi", [members])
+    (folder / "dataset_type.txt").write_text("multilabel")
+    measured = values(run(ColourEncoder(), {"multi": folder}, tmp_path))
+    assert measured == {("zero-shot", "map"): 1.0, ("zero-shot", "map_11_point"): 1.0}
+
+
+def test_two_classes_give_roc_auc_and_scores(tmp_path):
+    classes = ("red", "green")
+    members = [m for i in range(4) for m in sample(f"{i}", classes[i % 2])]
+    folder = write_task(tmp_path / "two", [members], classes=classes)
+    measured = values(run(ColourEncoder(), {"two": folder}, tmp_path))
+    assert measured["zero-shot", "roc_auc"] == 1.0
+    rows = pq.read_table(predictions_path(tmp_path / "out", "two", "zero-shot")).to_pylist()
+    assert rows[0]["labels"] == [0]
+    assert rows[0]["class_scores"][0] == pytest.approx(1.0)
+
+
+def test_the_numbers_can_be_had_in_clip_benchmark_s_files(colours, tmp_path):
+    evaluation = run(ColourEncoder(), {"colours": colours}, tmp_path)
+    paths = write_clip_benchmark_json(tmp_path / "json", evaluation.results)
+    contents = {path.name: json.loads(path.read_text()) for path in paths}
+    zero_shot = contents["colours_zeroshot_classification.json"]
+    assert zero_shot["metrics"].keys() == {"acc1", "acc5", "mean_per_class_recall"}
+    assert zero_shot["metrics"]["acc1"] == pytest.approx(19 / 21)
+    retrieval = contents["colours_zeroshot_retrieval.json"]["metrics"]
+    assert retrieval["image_retrieval_recall@5"] == 1.0
+    assert "text_retrieval_recall@1" in retrieval

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from winnow.evaluation.ranking import from_pairs, normalised, one_each, rank
+from winnow.evaluation.ranking import from_pairs, normalised, one_each, rank, rank_both_ways
 
 TIE = 1e-6
 
@@ -49,11 +49,72 @@ def test_the_top_list_holds_the_nearest_candidates_nearest_first():
         np.testing.assert_allclose(ranking.score_QK[q], cosine[q, nearest], atol=1e-6)
 
 
+def both_ways_with_several_pairs(seed, *, left=90, right=260, width=7):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(left, width)), rng.normal(size=(right, width))
+    pairs = {(i % left, i) for i in range(right)} | {(i, (7 * i) % right) for i in range(left)}
+    return *features, rng.permutation(np.array(sorted(pairs)))
+
+
+def test_both_ways_at_once_equal_the_literal_loops():
+    left, right, pairs = both_ways_with_several_pairs(5)
+    for_left, for_right = rank_both_ways(left, right, pairs, block_elements=3000)
+    by_left = from_pairs(pairs[:, 0], pairs[:, 1], num_queries=90)
+    by_right = from_pairs(pairs[:, 1], pairs[:, 0], num_queries=260)
+    assert for_left.rank_Q.tolist() == literal_ranks(left, right, by_left)
+    assert for_right.rank_Q.tolist() == literal_ranks(right, left, by_right)
+
+
+@pytest.mark.parametrize(
+    ("block_elements", "left", "right"),
+    [(1, 15, 40), (100, 90, 260), (5000, 90, 260), (2**16, 700, 1100), (2**22, 700, 1100)],
+)
+def test_both_ways_at_once_equal_each_way_by_itself(block_elements, left, right):
+    left, right, pairs = both_ways_with_several_pairs(6, left=left, right=right, width=24)
+    by_left = from_pairs(pairs[:, 0], pairs[:, 1], num_queries=len(left))
+    by_right = from_pairs(pairs[:, 1], pairs[:, 0], num_queries=len(right))
+    both = rank_both_ways(left, right, pairs, block_elements=block_elements)
+    alone = rank(left, right, by_left), rank(right, left, by_right)
+    for one, other in zip(both, alone, strict=True):
+        np.testing.assert_array_equal(one.rank_Q, other.rank_Q)
+        np.testing.assert_array_equal(one.top_QK, other.top_QK)
+        np.testing.assert_allclose(one.score_QK, other.score_QK, atol=1e-6)
+
+
+def test_the_top_lists_of_large_tiles_hold_the_nearest_both_ways():
+    # Large enough for groups of candidates, and no multiple of a group.
+    left, right, pairs = both_ways_with_several_pairs(7, left=1003, right=1501, width=16)
+    cosine = normalised(left) @ normalised(right).T
+    for_left, for_right = rank_both_ways(left, right, pairs)
+    nearest = np.argsort(-cosine, axis=1)[:, :5], np.argsort(-cosine.T, axis=1)[:, :5]
+    np.testing.assert_array_equal(for_left.top_QK, nearest[0])
+    np.testing.assert_array_equal(for_right.top_QK, nearest[1])
+
+
+def test_a_tie_is_a_miss_both_ways_and_at_any_block():
+    point = np.random.default_rng(8).normal(size=(1, 77))
+    pairs = np.stack([np.arange(40), np.arange(40)], axis=1)
+    for block_elements in (50, 1000, 2**22):
+        both = rank_both_ways(
+            point.repeat(40, 0), point.repeat(40, 0), pairs, block_elements=block_elements
+        )
+        assert [set(ranking.rank_Q) for ranking in both] == [{40}, {40}]
+
+
+def test_memory_mapped_features_of_half_precision_are_ranked_as_they_are(tmp_path):
+    left, right, pairs = both_ways_with_several_pairs(9)
+    np.save(tmp_path / "left.npy", left.astype(np.float16))
+    mapped = np.load(tmp_path / "left.npy", mmap_mode="r")
+    one = rank_both_ways(mapped, right, pairs, block_elements=500)[1]
+    other = rank_both_ways(left.astype(np.float16).astype(np.float64), right, pairs)[1]
+    np.testing.assert_array_equal(one.rank_Q, other.rank_Q)
+
+
 @pytest.mark.parametrize("block_elements", [1, 100, 1234])
 def test_blocks_change_nothing(block_elements):
     rng = np.random.default_rng(2)
-    query, candidate = rng.normal(size=(300, 16)), rng.normal(size=(70, 16))
-    positives = several_positives(rng, 300, 70)
+    query, candidate = rng.normal(size=(150, 16)), rng.normal(size=(50, 16))
+    positives = several_positives(rng, 150, 50)
     whole = rank(query, candidate, positives)
     blocked = rank(query, candidate, positives, block_elements=block_elements)
     np.testing.assert_array_equal(whole.rank_Q, blocked.rank_Q)

@@ -11,9 +11,15 @@ RESULT = Result(
     model_fingerprint="0f",
     task="colours",
     dataset_fingerprint="1e",
+    split="test",
     protocol="zero-shot",
     metric="top1",
     value=0.1 + 0.2,
+    low=0.4,
+    high=0.6,
+    interval="wilson",
+    prompts="ab",
+    seconds=0.5,
     standard_error=1e-3,
     n=21,
     chance=1 / 7,
@@ -34,9 +40,10 @@ def test_a_row_has_the_published_fields(tmp_path):
     write_results(tmp_path, [RESULT])
     row = json.loads((tmp_path / RESULTS_FILE).read_text())
     assert list(row) == [
-        *("model", "model_fingerprint", "task", "dataset_fingerprint", "protocol", "metric"),
-        *("value", "standard_error", "n", "chance", "num_classes"),
-        *("precision", "version", "date"),
+        *("model", "model_fingerprint", "task", "dataset_fingerprint", "split", "protocol"),
+        *("method", "shots", "subset", "metric", "value", "standard_error", "low", "high"),
+        *("interval", "n", "chance", "num_classes", "precision", "prompts", "settings"),
+        *("seconds", "version", "date"),
     ]
 
 

@@ -3,8 +3,14 @@ import itertools
 import numpy as np
 import pytest
 
-from winnow.evaluation.ranking import Positives, from_pairs
-from winnow.evaluation.retrieval import recall_chance, retrieval, retrieval_measures
+from winnow.evaluation.ranking import Positives, Ranking, from_pairs, one_each
+from winnow.evaluation.retrieval import (
+    Direction,
+    median_rank,
+    recall_chance,
+    retrieval,
+    retrieval_measures,
+)
 
 
 def values(image, caption, pairs):
@@ -84,9 +90,54 @@ def test_a_random_model_scores_chance():
 
 def test_a_constant_model_finds_nothing():
     result = values(np.ones((50, 4)), np.ones((50, 4)), diagonal(50))
-    assert {measure.value for measure in result.values()} == {0.0}
+    assert {measure.value for name, measure in result.items() if "recall" in name} == {0.0}
+    assert result["image_to_text_median_rank"].value == 50
+    assert result["text_to_image_median_rank"].value == 50
 
 
 def test_a_recall_that_cannot_fail_is_left_out():
     result = values(np.eye(5), np.eye(5), diagonal(5))
-    assert set(result) == {"image_to_text_recall@1", "text_to_image_recall@1"}
+    assert {name for name in result if "recall" in name} == {
+        "image_to_text_recall@1",
+        "text_to_image_recall@1",
+    }
+
+
+def direction(rank_q, *, num_candidates=1000):
+    ranking = Ranking(np.array(rank_q), np.zeros((len(rank_q), 1)), np.zeros((len(rank_q), 1)))
+    return Direction(ranking, one_each(np.zeros(len(rank_q))), num_candidates)
+
+
+@pytest.mark.parametrize(("ranks", "median"), [([3, 1, 9], 3), ([8, 1, 2, 30], 2), ([7], 7)])
+def test_half_of_the_queries_reach_the_median_rank(ranks, median):
+    assert median_rank(direction(ranks), metric="m").value == median
+
+
+def test_the_median_s_interval_is_that_of_drawn_queries():
+    rng = np.random.default_rng(2)
+    ranks = rng.geometric(0.05, size=301)
+    drawn = np.median(rng.choice(ranks, size=(20000, 301)), axis=1)
+    measure = median_rank(direction(ranks), metric="m")
+    assert measure.interval == "bootstrap"
+    assert measure.standard_error == pytest.approx(drawn.std(), rel=0.1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert abs(measure.low - low) <= 1
+    assert abs(measure.high - high) <= 1
+
+
+def test_the_median_s_chance_is_the_rank_that_half_of_all_orders_reach():
+    positives = from_pairs(np.array([0, 0, 1]), np.array([0, 3, 2]), num_queries=2)
+    ranks = [
+        min(order.index(c) for c in own) + 1
+        for order in itertools.permutations(range(6))
+        for own in ([0, 3], [2])
+    ]
+    ranking = Ranking(np.array([1, 1]), np.zeros((2, 1)), np.zeros((2, 1)))
+    chance = median_rank(Direction(ranking, positives, 6), metric="m").chance
+    assert np.mean(np.array(ranks) <= chance) >= 0.5 > np.mean(np.array(ranks) < chance)
+
+
+def test_chance_of_many_candidates_keeps_its_digits():
+    positives = one_each(np.zeros(4))
+    assert recall_chance(positives, 1, num_candidates=10**6) == pytest.approx(1e-6, rel=1e-9)
+    assert recall_chance(positives, 10**5, num_candidates=10**6) == pytest.approx(0.1, rel=1e-9)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from winnow.evaluation.zero_shot import zero_shot, zero_shot_measures
+from winnow.evaluation.zero_shot import mean_per_class, zero_shot, zero_shot_measures
 
 
 def measured(image, classes, label):
@@ -31,8 +31,30 @@ def test_the_mean_over_classes_weighs_each_class_alike():
     result = measured(np.eye(4)[shown], np.eye(4), label)["mean_per_class"]
     recalls = np.array([1.0, 0.5, 0.0])  # no picture shows class 2
     assert result.value == pytest.approx(recalls.mean())
-    assert result.standard_error == pytest.approx(recalls.std(ddof=1) / np.sqrt(3))
-    assert (result.n, result.chance) == (3, 0.25)
+    assert (result.n, result.chance, result.interval) == (3, 0.25, "bootstrap")
+
+
+def test_the_interval_over_classes_is_that_of_drawn_pictures_with_their_weights():
+    rng = np.random.default_rng(1)
+    label = np.repeat(np.arange(6), [1, 2, 5, 20, 40, 60])
+    hit = rng.random(128) < 0.2 + 0.1 * label
+    result = mean_per_class(hit, label, num_classes=6)
+    weight = 1 / np.bincount(label)[label]
+    drawn = rng.integers(128, size=(20000, 128))
+    literal = (weight * hit)[drawn].sum(1) / weight[drawn].sum(1)
+    assert result.standard_error == pytest.approx(literal.std(), rel=0.1)
+    assert result.low == pytest.approx(np.quantile(literal, 0.025), abs=0.02)
+    assert result.high == pytest.approx(np.quantile(literal, 0.975), abs=0.02)
+
+
+@pytest.mark.parametrize("each", [1, 25])
+def test_where_classes_are_equally_large_the_error_is_that_of_top1(each):
+    label = np.repeat(np.arange(400 // each), each)
+    hit = np.random.default_rng(2).random(400) < 0.3
+    result = mean_per_class(hit, label, num_classes=400 // each)
+    assert result.value == pytest.approx(hit.mean())
+    expected = (hit.mean() * (1 - hit.mean()) / 400) ** 0.5
+    assert result.standard_error == pytest.approx(expected, rel=0.1)
 
 
 def test_top5_exists_only_where_it_says_something():

@@ -7,6 +7,7 @@ import open_clip
 import pytest
 import torch
 
+from winnow.data.images import View
 from winnow.models import CustomTowers, NamedTowers, TextTransformer, VisionTransformer
 from winnow.models.devices import usable_device
 from winnow.models.encoder import load_encoder
@@ -92,7 +93,7 @@ def test_an_architecture_keeps_its_own_bias_unless_told(monkeypatch):
 def test_the_encoder_of_a_run_gives_the_towers_features(exported):
     towers, directory = exported
     encoder = load_encoder(str(directory))
-    assert encoder.image_size == 32
+    assert encoder.view == View(32)
     torch.testing.assert_close(
         encoder.encode_image(pictures()), towers(pictures(), towers.tokenize(["x"])).image_BD
     )

@@ -18,7 +18,7 @@ from winnow.concepts.heads_facts import HeadsConfig
 from winnow.concepts.vocabulary import Vocabulary
 from winnow.concepts.vocabulary_facts import VocabularyConfig
 from winnow.data.concept_targets import ConceptTargets
-from winnow.data.images import evaluation_view
+from winnow.data.images import View, evaluation_view
 from winnow.data.selection import Selection
 from winnow.models import CustomTowers, TextTransformer, VisionTransformer
 from winnow.models.encoder import load_encoder
@@ -160,7 +160,7 @@ def test_a_students_shares_are_those_of_its_heads_and_its_own_images(folders):
     section = concept_section(folders.selection, read_runs([folders.run]), None)
     encoder, concepts = load_encoder(str(folders.run)), Vocabulary.open(folders.vocabulary).concepts
     for sample in section.samples[:4]:
-        view = evaluation_view(sample.image, size=16)
+        view = evaluation_view(sample.image, view=View(16))
         image_BD = encoder.encode_image(torch.from_numpy(view[None]))
         for head in sample.heads:
             weight, bias = tensors[f"{head.head}.weight"], tensors[f"{head.head}.bias"]

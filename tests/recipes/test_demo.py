@@ -9,6 +9,8 @@ import pytest
 from winnow.concepts.heads_facts import HeadsConfig
 from winnow.concepts.vocabulary_facts import VocabularyConfig
 from winnow.data.packaged import PackagedConfig, build
+from winnow.evaluation.evaluate import Protocols
+from winnow.evaluation.probes import FewShot
 from winnow.recipes import demo as demo_module
 from winnow.recipes.concepts import Concepts
 from winnow.recipes.demo import THREE_CHANGES, Demo, run_demo
@@ -30,6 +32,8 @@ def said(packaged, monkeypatch):
     monkeypatch.setattr(demo_module, "tiny", lambda: replace(tiny(), batch_size=32))
     few = {"heads": HeadsConfig(held_out=0.3), "vocabulary": VocabularyConfig(min_count=2)}
     monkeypatch.setattr(demo_module, "Concepts", partial(Concepts, **few))
+    probes = Protocols(names=("linear-probe", "few-shot"), few_shot=FewShot(shots=(1,), subsets=2))
+    monkeypatch.setattr(demo_module, "PROBES", probes)
     return []
 
 

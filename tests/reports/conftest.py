@@ -14,9 +14,11 @@ from hostile import HOSTILE
 from PIL import Image
 
 from winnow.curation.verdicts import VERDICT_SCHEMA
+from winnow.data.images import View, evaluation_view
 from winnow.data.ledger import LEDGER_SCHEMA, make_uid
 from winnow.data.selection import write_selection
 from winnow.data.sources import open_source
+from winnow.evaluation.embed import Embedder
 from winnow.evaluation.evaluate import evaluate
 
 PAIRS = [  # caption, reason, error
@@ -93,7 +95,9 @@ def selection(tmp_path):
 class PixelEncoder:
     """Tells pictures apart by their pixels; knows the right text for the first `known` of them."""
 
-    image_size = 24
+    precision = "fp32"
+    view = View(24)
+    logit_scale = 100.0
 
     def __init__(self, name: str, known: int):
         self.name = self.fingerprint = name
@@ -103,11 +107,9 @@ class PixelEncoder:
         return image_BCHW.float().mean(dim=1).flatten(1) - 128
 
     def encode_text(self, texts):
-        from winnow.data.images import evaluation_view
-
         numbers = [next(n for n in range(10) if f"c{n} " in text) for text in texts]
         shown = [n if n < self._known else 100 + n for n in numbers]
-        views = np.stack([evaluation_view(png(n), size=24) for n in shown])
+        views = np.stack([evaluation_view(png(n), view=self.view) for n in shown])
         return self.encode_image(torch.from_numpy(views))
 
 
@@ -133,7 +135,8 @@ def runs(tmp_path, tasks):
     folders = []
     for name, known in (("a", 6), ("b", 10)):
         run = tmp_path / "runs" / name
-        evaluate(PixelEncoder(name, known), tasks, run / "evaluation", cache=tmp_path / "cache")
+        embedder = Embedder(encoder=PixelEncoder(name, known), cache=tmp_path / "cache")
+        evaluate(embedder, tasks, run / "evaluation")
         rows = [
             {"step": 10 * i, "samples": 640 * i, "loss": 5.0 / i, "scale": 14.0 + i}
             | {"samples_per_second": 100.0 * i, "data_wait_share": 0.25}

@@ -70,9 +70,9 @@ def whole(tmp_path, selection, runs, tasks, truth):
 
 def test_the_page_is_well_formed(whole):
     assert whole.open == []
-    assert len(whole.of("section")) == 6
-    # All but concepts, whose page is in test_concepts_page.py.
-    assert [attributes.get("class") for attributes in whole.of("p")].count("missing") == 1
+    assert len(whole.of("section")) == 7
+    # Concepts, whose page is in test_concepts_page.py, and protocols that were not asked for.
+    assert [attributes.get("class") for attributes in whole.of("p")].count("missing") == 2
 
 
 def test_the_page_loads_nothing(whole):
@@ -144,7 +144,7 @@ def test_the_same_files_give_the_same_page(tmp_path, selection, runs, tasks, who
 
 def test_with_nothing_at_all_the_page_says_what_is_missing(tmp_path):
     page = Page(write_report(tmp_path / "p.html", selection=None, runs=[], tasks={}, title="t"))
-    assert [a.get("class") for a in page.of("p")].count("missing") == 6
+    assert [a.get("class") for a in page.of("p")].count("missing") == 7
     assert "No selection was given" in page.text
     assert "No run was evaluated" in page.text
 

@@ -42,7 +42,7 @@ from winnow.concepts.feature_store import (
 from winnow.concepts.teacher import Teacher
 from winnow.config import as_dict, load, write_json
 from winnow.data.folder import Folder, claimed
-from winnow.data.images import ImageError, evaluation_view
+from winnow.data.images import ImageError, View, evaluation_view
 from winnow.data.keyed import KEY_DTYPE, find, keys_of, write_sorted
 from winnow.data.selection import KeptSample, Selection
 from winnow.data.sources import Reader, open_reader
@@ -247,7 +247,7 @@ def _view(picture: _Wanted, sample: KeptSample, data: bytes, *, size: int) -> np
             f"{where} is another picture than when the ledger was made: curate the shard again"
         )
     try:
-        return evaluation_view(data, size=size)
+        return evaluation_view(data, view=View(size))
     except ImageError as error:
         raise InputError(
             f"{where} could be read when the ledger was made and cannot now ({error}): curate the "

@@ -30,11 +30,12 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from winnow.data.augmentation import Augmentation, apply_color, choose_crop
 from winnow.data.perceptual import SIDE, perceptual_hash
+from winnow.types import View
 
 MAX_PIXELS = 1 << 26
 """Larger pictures are refused before they are decoded: 64 megapixels are 200 MB of RGB."""
 
-VIEW_VERSION = 1
+VIEW_VERSION = 2
 """Of evaluation_view's pixels: raised when they change, and stored features are computed again."""
 
 FORMATS = tuple(
@@ -134,17 +135,15 @@ def training_view(
     return _channels_first(apply_color(view, augmentation, random))
 
 
-def evaluation_view(data: bytes, *, size: int) -> np.ndarray:
-    """The centre of the picture with its shortest side resized to `size`: uint8 (3, size, size).
+def evaluation_view(data: bytes, *, view: View) -> np.ndarray:
+    """The whole picture or its centre: uint8 (3, size, size). Raises ImageError.
 
-    Bicubic and antialiased; within two grey levels of torchvision's Resize and CenterCrop. Raises
-    ImageError.
+    The pixels are those of open_clip's evaluation transform, but for transparency, 16-bit grey,
+    palettes, and pictures so thin that the transform would need more than `MAX_PIXELS`.
     """
     with _opened(data) as image:
-        pixels = _as_rgb(image)
-        box = _center_box(pixels.width, pixels.height, size)
-        view = pixels.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    return _channels_first(view)
+        pixels = _RESIZE[view.resize](_as_rgb(image), view)
+    return _channels_first(pixels)
 
 
 @contextmanager
@@ -189,13 +188,64 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _center_box(width: int, height: int, size: int) -> tuple[float, float, float, float]:
-    """The part of the picture that is in view once its shortest side is `size` pixels."""
-    shortest = min(width, height)
-    resized = int(size * width / shortest), int(size * height / shortest)
-    x, y = width / resized[0], height / resized[1]
-    left, top = round((resized[0] - size) / 2) * x, round((resized[1] - size) / 2) * y
-    return left, top, min(left + size * x, width), min(top + size * y, height)
+def _fit_shortest(image: Image.Image, view: View) -> Image.Image:
+    """The centre of the picture whose shortest side is `size`."""
+    size, shortest = view.size, min(image.size)
+    # As torchvision counts: the longer side is rounded down, what is cut off to even.
+    width, height = (int(size * side / shortest) for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    if width * height > MAX_PIXELS:
+        return _center_of_line(image, view, (width, height), (left, top))
+    return _resized(image, (width, height), view).crop((left, top, left + size, top + size))
+
+
+def _center_of_line(
+    image: Image.Image, view: View, resized: tuple[int, int], corner: tuple[int, int]
+) -> Image.Image:
+    """As `_fit_shortest`, without the picture in between.
+
+    A line of 1 x 10,000 pixels would become one of gigabytes, of which a square is kept. Such a
+    line is enlarged, so a square needs little of it; the pixels may differ in the last bit.
+    """
+    spans = []
+    for side, new_side, start in zip(image.size, resized, corner, strict=True):
+        first, last = start * side / new_side, (start + view.size) * side / new_side
+        # Bicubic interpolation looks two pixels further.
+        near = max(0, math.floor(first) - 3), min(side, math.ceil(last) + 3)
+        spans.append((*near, first - near[0], min(last, near[1]) - near[0]))
+    (left, right, x, x_end), (top, bottom, y, y_end) = spans
+    pixels = image.crop((left, top, right, bottom))
+    # Rows first, as Pillow does it with the whole.
+    rows = _resized(pixels, (view.size, pixels.height), view, box=(x, 0, x_end, pixels.height))
+    return _resized(rows, (view.size, view.size), view, box=(0, y, view.size, y_end))
+
+
+def _fit_longest(image: Image.Image, view: View) -> Image.Image:
+    """The whole picture, its longest side `size`, amid the grey of `fill`."""
+    scale = max(image.size) / view.size
+    # Where open_clip's transform would have no pixel at all, it has one.
+    size = max(1, round(image.width / scale)), max(1, round(image.height / scale))
+    square = Image.new("RGB", (view.size, view.size), (view.fill,) * 3)
+    place = (view.size - size[0]) // 2, (view.size - size[1]) // 2
+    square.paste(_resized(image, size, view), place)
+    return square
+
+
+def _squash(image: Image.Image, view: View) -> Image.Image:
+    """The whole picture as a square."""
+    return _resized(image, (view.size, view.size), view)
+
+
+_RESIZE = {"shortest": _fit_shortest, "longest": _fit_longest, "squash": _squash}
+
+
+def _resized(
+    image: Image.Image,
+    size: tuple[int, int],
+    view: View,
+    box: tuple[float, float, float, float] | None = None,
+) -> Image.Image:
+    return image.resize(size, Image.Resampling[view.interpolation.upper()], box=box)
 
 
 def _channels_first(view: Image.Image) -> np.ndarray:

@@ -1,29 +1,30 @@
-"""Embed a task once; every protocol then works on the stored features.
+"""Embed pictures and texts once; every protocol then works on the stored features.
 
-What is stored is keyed by what it depends on: the model's fingerprint, the preprocessing, the
-task's fingerprint and the precision. Any change is another key, so nothing stale can be read. The
-arrays of a key are `.npy` files in one folder; `facts.json` comes last, so an interrupted embedding
-is done again.
+Features are kept by what they depend on: the model's fingerprint (weights, architecture,
+preprocessing), its precision, how pictures become views, and the pictures or texts themselves
+(`feature_cache.py`). Class names and prompts are texts: other prompts embed no picture anew.
 
-N pictures, M distinct captions, K classes, P pairs of a picture and a caption of its own.
+N pictures, D the width of the joint space, H that before the projection into it, M distinct texts,
+K classes, P pairs of a picture and a caption of its own.
 """
 
 import hashlib
 import itertools
-import json
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from winnow.config import read_json, write_json
-from winnow.data.images import VIEW_VERSION, ImageError, evaluation_view
+from winnow.data.images import VIEW_VERSION, ImageError, View, evaluation_view
+from winnow.evaluation.feature_cache import FeatureCache, Part
 from winnow.evaluation.ranking import normalised
-from winnow.evaluation.tasks import PLACEHOLDER, Sample, Task
-from winnow.progress import track
+from winnow.evaluation.sample_table import SampleTable
+from winnow.evaluation.sets import EvaluationSet, Sample
+from winnow.progress import Advance, track
 from winnow.types import InputError
 
 if TYPE_CHECKING:
@@ -31,16 +32,29 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-FACTS_FILE = "facts.json"
-ARRAYS = ("image_ND", "label_N", "class_KD", "caption_MD", "pair_P2")
+PLACEHOLDER = "{c}"
+"""What stands for the class in a prompt."""
+PICTURES_A_PART, TEXTS_A_PART, CLASSES_A_PART = 1024, 4096, 64
+"""What a kill loses at most, on each rank."""
+_BATCHES_AHEAD = 2
 
 
 class Encoder(Protocol):
-    """All that evaluation needs of a model; features are float32 and not normalised."""
+    """All that evaluation needs of a model; features are float32 and not normalized.
+
+    A model may also have `encode_image_stages(image_BCHW)`, which gives two tensors: the features
+    before the projection (B, H), and after it (B, D). Without it the two are one.
+    """
 
     name: str
     fingerprint: str
-    image_size: int
+    """Over weights, architecture and preprocessing."""
+    precision: str
+    """What it computes in."""
+    view: View
+    """How a picture comes to it."""
+    logit_scale: float
+    """What cosines are multiplied with to be logits."""
 
     def encode_image(self, image_BCHW: "torch.Tensor", /) -> "torch.Tensor":
         """From uint8 RGB."""
@@ -51,129 +65,183 @@ class Encoder(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Embeddings:
-    """The features of one model on one task; arrays are memory-mapped."""
+class ImageFeatures(NamedTuple):
+    """The pictures of one split, as one model sees them; arrays are memory-mapped."""
 
-    keys: tuple[str, ...]
-    """The pictures' names, in the task's order."""
-    captions: tuple[str, ...]
-    """Distinct, in the order of first occurrence."""
+    samples: SampleTable
     image_ND: np.ndarray
-    label_N: np.ndarray
-    """int64; empty for a task without classes, as is the next."""
-    class_KD: np.ndarray
-    """The prompt ensembles, normalised."""
-    caption_MD: np.ndarray
-    """Empty for a task without captions, as is the next."""
-    pair_P2: np.ndarray
-    """int64: (picture, distinct caption) that belong together, each once."""
+    """In the joint space, not normalized."""
+    hidden_NH: np.ndarray
+    """Before the projection; the former where the model has no such stage."""
 
 
-def embed(
-    encoder: Encoder,
-    task: Task,
-    *,
-    cache: Path,
-    precision: str = "fp32",
-    batch_size: int = 256,
-) -> Embeddings:
-    """The features of `task`, from `cache` or computed into it.
+@dataclass(frozen=True, kw_only=True)
+class Embedder:
+    """One model and where its features are kept. Under torchrun every rank calls the same."""
 
-    `precision` names what the encoder computes in. Raises InputError for a picture that cannot be
-    read and for features that are not finite.
-    """
-    dependencies = {
-        "model": encoder.fingerprint,
-        "task": task.fingerprint,
-        "precision": precision,
-        "image_size": encoder.image_size,
-        "view_version": VIEW_VERSION,
-    }
-    key = hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()[:32]
-    folder = cache / key
-    if not (folder / FACTS_FILE).is_file():
-        _store(folder, _compute(encoder, task, batch_size=batch_size), dependencies)
-    return _load(folder)
+    encoder: Encoder
+    cache: Path
+    batch_size: int = 256
+
+    def images(self, evaluation_set: EvaluationSet) -> ImageFeatures:
+        """The features of a split, computed as far as they lack.
+
+        Raises InputError for a picture that cannot be read and for features that are not finite.
+        """
+        seen: list[Sample] = []
+        depends = {
+            **self._model(),
+            "set": evaluation_set.fingerprint,
+            "view": list(self.encoder.view),
+            "view_version": VIEW_VERSION,
+        }
+
+        def compute(parts: Sequence[Part]) -> Iterator[tuple[Part, dict[str, np.ndarray]]]:
+            what = f"embedding {evaluation_set.name} {evaluation_set.split}"
+            with _track(what, parts, "pictures") as advance:
+                for part, views in _part_views(evaluation_set, parts, self, seen):
+                    yield part, _concatenated(self._image(batch, advance) for batch in views)
+
+        folder, arrays = FeatureCache(folder=self.cache / "images").rows(
+            depends,
+            compute,
+            num_rows=evaluation_set.num_samples,
+            part_rows=PICTURES_A_PART,
+            before_facts=lambda folder: SampleTable.of(seen).write(folder),
+        )
+        image_ND = arrays["projected"]
+        return ImageFeatures(SampleTable.read(folder), image_ND, arrays.get("hidden", image_ND))
+
+    def texts(self, texts: Sequence[str], *, what: str) -> np.ndarray:
+        """(M, D) features of `texts`, not normalized; `what` names them for people."""
+
+        def compute(parts: Sequence[Part]) -> Iterator[tuple[Part, dict[str, np.ndarray]]]:
+            with _track(f"embedding {what}", parts, "texts") as advance:
+                for part in parts:
+                    batches = _batched(texts[part.start : part.stop], self.batch_size)
+                    yield part, _concatenated(self._text(batch, what, advance) for batch in batches)
+
+        return self._kept_texts(compute, {"texts": _digest(texts)}, len(texts), TEXTS_A_PART)
+
+    def classes(self, classnames: Sequence[str], templates: Sequence[str]) -> np.ndarray:
+        """(K, D): the prompt ensemble of every class (Radford et al. 2021, 3.1.4), normalized.
+
+        Every prompt's feature is normalized, then they are averaged and normalized again.
+        """
+        num_prompts = len(templates)
+
+        def compute(parts: Sequence[Part]) -> Iterator[tuple[Part, dict[str, np.ndarray]]]:
+            with _track("embedding prompts", parts, "prompts", times=num_prompts) as advance:
+                for part in parts:
+                    names = classnames[part.start : part.stop]
+                    prompts = [t.replace(PLACEHOLDER, name) for name in names for t in templates]
+                    batches = _batched(prompts, self.batch_size)
+                    texts = _concatenated(self._text(b, "prompts", advance) for b in batches)
+                    prompt_KTD = normalised(texts["text"]).reshape(len(names), num_prompts, -1)
+                    yield part, {"text": normalised(prompt_KTD.mean(axis=1))}
+
+        of = {"classes": _digest(classnames), "templates": _digest(templates)}
+        return self._kept_texts(compute, of, len(classnames), CLASSES_A_PART)
+
+    def _kept_texts(
+        self, compute: Any, of: dict[str, str], rows: int, part_rows: int
+    ) -> np.ndarray:
+        cache = FeatureCache(folder=self.cache / "texts")
+        depends = {**self._model(), **of}
+        _, arrays = cache.rows(depends, compute, num_rows=rows, part_rows=part_rows)
+        return arrays["text"]
+
+    def _model(self) -> dict[str, str]:
+        return {"model": self.encoder.fingerprint, "precision": self.encoder.precision}
+
+    def _image(self, batch: "_Views", advance: Advance) -> dict[str, np.ndarray]:
+        import torch
+
+        views = torch.from_numpy(np.stack([future.result() for future in batch.views]))
+        stages = getattr(self.encoder, "encode_image_stages", None)
+        hidden, projected = stages(views) if stages else (None, self.encoder.encode_image(views))
+        arrays = {"projected": _finite(projected, self.encoder, batch.what)}
+        if hidden is not None and hidden is not projected:
+            arrays["hidden"] = _finite(hidden, self.encoder, batch.what)
+        advance(len(views))
+        return arrays
+
+    def _text(self, texts: list[str], what: str, advance: Advance) -> dict[str, np.ndarray]:
+        features = _finite(self.encoder.encode_text(texts), self.encoder, what)
+        advance(len(texts))
+        return {"text": features}
 
 
-def prompt_ensemble(
-    encoder: Encoder, classnames: Iterable[str], templates: tuple[str, ...], *, batch_size: int
-) -> np.ndarray:
-    """One normalised feature a class (K, D): every prompt's is normalised, then averaged."""
-    prompts = (
-        (index, template.replace(PLACEHOLDER, name))
-        for index, name in enumerate(classnames)
-        for template in templates
-    )
-    sums: dict[int, np.ndarray] = {}
-    for batch in _batched(prompts, batch_size):
-        features = _finite(encoder.encode_text([text for _, text in batch]), encoder, "a prompt")
-        for (index, _), feature in zip(batch, normalised(features), strict=True):
-            sums[index] = sums.get(index, 0.0) + feature
-    return normalised(np.stack(list(sums.values())))
+class _Views(NamedTuple):
+    """A batch of pictures being decoded."""
+
+    views: "list[Future[np.ndarray]]"
+    what: str
 
 
-def _compute(encoder: Encoder, task: Task, *, batch_size: int) -> Embeddings:
-    keys: list[str] = []
-    labels: list[int] = []
-    captions: dict[str, int] = {}
-    pairs: list[tuple[int, int]] = []
-    images: list[np.ndarray] = []
-    bar = track(f"embedding {task.name}", total=task.num_samples, unit="pictures")
-    with bar as advance:
-        for samples, image_BCHW in _views(task, size=encoder.image_size, batch_size=batch_size):
-            what = f"pictures {samples[0].key} to {samples[-1].key} of {task.folder}"
-            images.append(_finite(encoder.encode_image(image_BCHW), encoder, what))
-            for sample in samples:
-                own = dict.fromkeys(
-                    captions.setdefault(text, len(captions)) for text in sample.captions
-                )
-                pairs += [(len(keys), caption) for caption in own]
-                labels += [] if sample.label is None else [sample.label]
-                keys.append(sample.key)
-            advance(len(samples))
-    texts = [
-        _finite(encoder.encode_text(batch), encoder, f"captions of {task.folder}")
-        for batch in _batched(captions, batch_size)
-    ]
-    nothing = np.empty((0, images[0].shape[1]), dtype=np.float32)
-    class_KD = nothing
-    if task.classnames:
-        class_KD = prompt_ensemble(encoder, task.classnames, task.templates, batch_size=batch_size)
-    return Embeddings(
-        keys=tuple(keys),
-        captions=tuple(captions),
-        image_ND=np.concatenate(images),
-        label_N=np.array(labels, dtype=np.int64),
-        class_KD=class_KD,
-        caption_MD=np.concatenate(texts) if texts else nothing,
-        pair_P2=np.array(pairs, dtype=np.int64).reshape(-1, 2),
-    )
-
-
-def _views(
-    task: Task, *, size: int, batch_size: int
-) -> Iterator[tuple[list[Sample], "torch.Tensor"]]:
-    import torch
+def _part_views(
+    evaluation_set: EvaluationSet, parts: Sequence[Part], embedder: Embedder, seen: list[Sample]
+) -> Iterator[tuple[Part, Iterator[_Views]]]:
+    """Batches of every part asked for; all samples of the set are put into `seen`, pictureless."""
 
     def view(sample: Sample) -> np.ndarray:
         try:
-            return evaluation_view(sample.image, size=size)
+            return evaluation_view(sample.image, view=embedder.encoder.view)
         except ImageError as error:
-            where = f"{task.folder}, sample {sample.key}"
+            where = f"{evaluation_set.folder}, sample {sample.key}"
             raise InputError(f"{where} has a picture that cannot be read: {error}") from error
 
+    def take(count: int) -> Iterator[Sample]:
+        for sample in itertools.islice(samples, count):
+            seen.append(sample._replace(image=b""))
+            yield sample
+
+    samples = iter(evaluation_set.samples())
+    position = 0
     # Decoding releases the interpreter's lock, so threads suffice.
     with ThreadPoolExecutor() as pool:
-        for samples in _batched(task.samples(), batch_size):
-            yield samples, torch.from_numpy(np.stack(list(pool.map(view, samples))))
+        for part in parts:
+            deque(take(part.start - position), maxlen=0)
+            own = take(part.stop - part.start)
+
+            def batches(own: Iterator[Sample] = own) -> Iterator[_Views]:
+                for batch in _batched(own, embedder.batch_size):
+                    what = f"pictures {batch[0].key} to {batch[-1].key} of {evaluation_set.folder}"
+                    yield _Views([pool.submit(view, sample) for sample in batch], what)
+
+            yield part, _ahead(batches())
+            position = part.stop
+    deque(take(evaluation_set.num_samples - position), maxlen=0)
+
+
+def _ahead(batches: Iterator[_Views]) -> Iterator[_Views]:
+    """The same, some of them already begun: pictures are decoded while the model runs."""
+    begun: deque[_Views] = deque()
+    for batch in batches:
+        begun.append(batch)
+        if len(begun) > _BATCHES_AHEAD:
+            yield begun.popleft()
+    yield from begun
 
 
 def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     rest = iter(items)
     while batch := list(itertools.islice(rest, size)):
         yield batch
+
+
+def _concatenated(batches: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    whole = list(batches)
+    return {name: np.concatenate([batch[name] for batch in whole]) for name in whole[0]}
+
+
+def _track(what: str, parts: Sequence[Part], unit: str, *, times: int = 1) -> Any:
+    total = sum(part.stop - part.start for part in parts) * times
+    return track(what, total=total, unit=unit)
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256(repr(tuple(texts)).encode()).hexdigest()
 
 
 def _finite(features: "torch.Tensor", encoder: Encoder, what: str) -> np.ndarray:
@@ -184,22 +252,3 @@ def _finite(features: "torch.Tensor", encoder: Encoder, what: str) -> np.ndarray
             "its precision are broken, and a score would mean nothing"
         )
     return array
-
-
-def _store(folder: Path, embeddings: Embeddings, dependencies: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ARRAYS:
-        partial = folder / f"{name}.partial"
-        with partial.open("wb") as file:
-            np.save(file, getattr(embeddings, name), allow_pickle=False)
-        partial.replace(folder / f"{name}.npy")
-    names = {"keys": embeddings.keys, "captions": embeddings.captions}
-    write_json(folder / FACTS_FILE, {**dependencies, **names})
-
-
-def _load(folder: Path) -> Embeddings:
-    facts = read_json(folder / FACTS_FILE)
-    arrays = {
-        name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS
-    }
-    return Embeddings(keys=tuple(facts["keys"]), captions=tuple(facts["captions"]), **arrays)

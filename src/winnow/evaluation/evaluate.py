@@ -1,24 +1,37 @@
-"""Measure a model on tasks: embed each once, run the protocols, write results and predictions."""
+"""Measure a model on evaluation sets: embed each once, run the protocols, write what came out.
+
+Under torchrun all ranks embed, each its share; the first alone measures and writes.
+"""
 
 import datetime
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
-from winnow.evaluation.embed import Embeddings, Encoder, embed
-from winnow.evaluation.measures import Measure
-from winnow.evaluation.ranking import Ranking
-from winnow.evaluation.results import Result, write_predictions, write_results
-from winnow.evaluation.retrieval import retrieval, retrieval_measures
-from winnow.evaluation.tasks import MissingTaskError, Task
-from winnow.evaluation.zero_shot import zero_shot, zero_shot_measures
+from winnow.distributed import world
+from winnow.evaluation.embed import Embedder
+from winnow.evaluation.outcome import Outcome, Scored
+from winnow.evaluation.linear_probe import LinearProbe
+from winnow.evaluation.probes import FewShot, measure_few_shot, measure_linear_probe
+from winnow.evaluation.protocols import (
+    measure_multi_label,
+    measure_retrieval,
+    measure_statements,
+    measure_zero_shot,
+)
+from winnow.evaluation.results import Result, read_results, write_predictions, write_results
+from winnow.evaluation.shifts import effective_robustness_rows, measure_on_subsets
+from winnow.evaluation.subject import (
+    PROBES,
+    PROTOCOLS,
+    Subject,
+    UnsuitableError,
+    open_subjects,
+)
+from winnow.evaluation.task_table import task_table
 from winnow.types import InputError
-
-PROTOCOLS = ("zero-shot", "retrieval")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +41,8 @@ class Skipped:
     task: str
     why: str
     """One sentence, with what to do about it."""
+    is_missing: bool = False
+    """Whether the set itself is not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,104 +53,153 @@ class Evaluation:
     skipped: tuple[Skipped, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Protocols:
+    """What is measured, and how."""
+
+    names: tuple[str, ...] = ()
+    """Of PROTOCOLS; none: all that fit nothing, where a set has what they need."""
+    caption: str = "{}"
+    """What a caption is put into before it is embedded for retrieval."""
+    linear_probe: LinearProbe = LinearProbe()
+    few_shot: FewShot = FewShot()
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.names if name not in PROTOCOLS]
+        if unknown:
+            raise InputError(
+                f"there is no protocol {unknown[0]!r}; there are {', '.join(PROTOCOLS)}"
+            )
+        if "{}" not in self.caption:
+            raise InputError(f"the caption template {self.caption!r} has no {{}} for the caption")
+
+    def of(self, subject: Subject) -> tuple[str, ...]:
+        """Those to run on a set."""
+        if self.names:
+            return self.names
+        fit_nothing = [name for name in PROTOCOLS if name not in PROBES]
+        return tuple(name for name in fit_nothing if subject.lacks(name) is None)
+
+
 def evaluate(
-    encoder: Encoder,
-    tasks: Mapping[str, Path],
+    embedder: Embedder,
+    sets: Mapping[str, Path | str],
     out: Path,
     *,
-    cache: Path,
-    protocols: Sequence[str] = PROTOCOLS,
-    precision: str = "fp32",
-    batch_size: int = 256,
+    protocols: Protocols = Protocols(),
+    device: str = "cpu",
 ) -> Evaluation:
-    """Measure `encoder` on every task (name -> folder) and write into the folder `out`.
+    """Measure a model on every set (name -> place) and write into the folder `out`.
 
-    A task that is not there is skipped and the others go on; a task that is there but not whole
-    raises InputError before the model runs on any. Results are written task by task.
+    A set that is not there is skipped and the others go on; one that is there but not whole raises
+    InputError before the model runs on any. Results are written set by set. Ranking and fitting
+    happen on `device`.
     """
-    unknown = set(protocols) - set(PROTOCOLS)
-    if unknown:
-        raise InputError(
-            f"unknown protocol {sorted(unknown)[0]!r}: there are {', '.join(PROTOCOLS)}"
-        )
-    opened, skipped = _open(tasks)
+    subjects, missing = open_subjects(
+        sets, protocols.names, embedder=embedder, caption=protocols.caption
+    )
+    skipped = [Skipped(task=task, why=why, is_missing=True) for task, why in missing.items()]
+    if world().size > 1:
+        # All is embedded together before one rank goes on alone.
+        for subject in subjects:
+            subject.embed(protocols.of(subject))
+    if world().rank > 0:
+        return Evaluation(results=(), skipped=())
     results: list[Result] = []
-    for task in opened:
-        embeddings = embed(encoder, task, cache=cache, precision=precision, batch_size=batch_size)
-        for protocol in protocols:
-            if not _applies(protocol, task):
-                lacks = "labels (.cls)" if protocol == "zero-shot" else "captions (.txt)"
-                skipped.append(Skipped(task=task.name, why=f"{protocol} needs {lacks}"))
-                continue
-            measures, predictions = _run(protocol, embeddings, num_classes=len(task.classnames))
-            write_predictions(out, task.name, protocol, predictions)
-            new = [_result(measure, encoder, task, protocol, precision) for measure in measures]
-            write_results(out, new)
-            results += new
+    for subject in subjects:
+        for protocol in protocols.of(subject):
+            try:
+                results += _measure(subject, protocol, protocols, out, device=device)
+            except UnsuitableError as error:
+                why = f"{protocol} needs {error}"
+                skipped.append(Skipped(task=subject.test.name, why=why))
+    if results:
+        results += _robustness(out, fingerprint=embedder.encoder.fingerprint)
     return Evaluation(results=tuple(results), skipped=tuple(skipped))
 
 
-def _open(tasks: Mapping[str, Path]) -> tuple[list[Task], list[Skipped]]:
-    opened: list[Task] = []
-    skipped: list[Skipped] = []
-    for name, folder in tasks.items():
-        try:
-            opened.append(Task.open(folder, name=name))
-        except MissingTaskError as error:
-            skipped.append(Skipped(task=name, why=str(error)))
-    return opened, skipped
-
-
-def _applies(protocol: str, task: Task) -> bool:
-    return bool(task.classnames) if protocol == "zero-shot" else task.has_captions
-
-
-def _run(
-    protocol: str, embeddings: Embeddings, *, num_classes: int
-) -> tuple[list[Measure], pa.Table]:
+def _measure(
+    subject: Subject, protocol: str, protocols: Protocols, out: Path, *, device: str
+) -> list[Result]:
+    """The numbers of one protocol on one set, written. Raises UnsuitableError where it has none."""
+    lacking = subject.lacks(protocol)
+    if lacking is not None:
+        raise UnsuitableError(lacking)
+    subject.embed([protocol])
+    started = time.monotonic()
+    outcome = _RUN[protocol](subject, protocols, device)
+    seconds = time.monotonic() - started
+    write_predictions(out, subject.test.name, protocol, outcome.predictions)
+    results = [_result(subject, protocol, scored, seconds) for scored in outcome.scored]
+    results.sort(key=lambda row: row.metric not in _main_metrics(subject.test.name, protocol))
     if protocol == "zero-shot":
-        label_N = embeddings.label_N
-        ranking = zero_shot(embeddings.image_ND, embeddings.class_KD, label_N)
-        measures = zero_shot_measures(ranking, label_N, num_classes=num_classes)
-        columns = {"key": embeddings.keys, "label": label_N, **_columns(ranking)}
-        return measures, pa.table(columns)
-    answer = retrieval(embeddings.image_ND, embeddings.caption_MD, embeddings.pair_P2)
-    keys, captions = np.array(embeddings.keys, object), np.array(embeddings.captions, object)
-    tables = [
-        _direction_table("image_to_text", keys, captions, answer.image_to_text.ranking),
-        _direction_table("text_to_image", captions, keys, answer.text_to_image.ranking),
-    ]
-    return retrieval_measures(answer), pa.concat_tables(tables)
+        for scored in measure_on_subsets(subject, device=device):
+            results.append(_result(subject, "robustness", scored, seconds))
+    write_results(out, results)
+    return results
 
 
-def _direction_table(
-    direction: str, queries: np.ndarray, candidates: np.ndarray, ranking: Ranking
-) -> pa.Table:
-    columns = {"direction": [direction] * len(queries), "query": queries, **_columns(ranking)}
-    columns["top5"] = candidates[ranking.top_QK].tolist()
-    return pa.table(columns)
+def _main_metrics(name: str, protocol: str) -> set[str]:
+    """Those by which the papers measure a set; whoever reads the results finds them first."""
+    return {task.metric for task in task_table().of_set(name) if task.protocol == protocol}
 
 
-def _columns(ranking: Ranking) -> dict[str, object]:
-    top, scores = (
-        ranking.top_QK.tolist(),
-        pa.array(ranking.score_QK.tolist(), pa.list_(pa.float32())),
-    )
-    return {"rank": ranking.rank_Q, "top5": top, "scores": scores}
+def _zero_shot(subject: Subject, protocols: Protocols, device: str) -> Outcome:
+    measure = measure_multi_label if subject.test.label_kind == "multi" else measure_zero_shot
+    return measure(subject.tested, subject.class_KD, device=device)
 
 
-def _result(
-    measure: Measure, encoder: Encoder, task: Task, protocol: str, precision: str
-) -> Result:
+def _retrieval(subject: Subject, protocols: Protocols, device: str) -> Outcome:
+    return measure_retrieval(subject.tested, subject.caption_MD, device=device)
+
+
+def _statements(subject: Subject, protocols: Protocols, device: str) -> Outcome:
+    return measure_statements(subject.tested, subject.statement_MD, device=device)
+
+
+def _linear_probe(subject: Subject, protocols: Protocols, device: str) -> Outcome:
+    return measure_linear_probe(subject, protocols.linear_probe, device=device)
+
+
+def _few_shot(subject: Subject, protocols: Protocols, device: str) -> Outcome:
+    return measure_few_shot(subject, protocols.few_shot, device=device)
+
+
+_RUN: dict[str, Callable[[Subject, Protocols, str], Outcome]] = {
+    "zero-shot": _zero_shot,
+    "retrieval": _retrieval,
+    "statements": _statements,
+    "linear-probe": _linear_probe,
+    "few-shot": _few_shot,
+}
+
+
+def _robustness(out: Path, *, fingerprint: str) -> list[Result]:
+    """Effective robustness against the published lines, of all that `out` has of a model."""
+    known = [row for row in read_results(out) if row.model_fingerprint == fingerprint]
+    results = effective_robustness_rows(known)
+    write_results(out, results)
+    return results
+
+
+def _result(subject: Subject, protocol: str, scored: Scored, seconds: float) -> Result:
+    test, encoder = subject.test, subject.embedder.encoder
     return Result(
         model=encoder.name,
         model_fingerprint=encoder.fingerprint,
-        task=task.name,
-        dataset_fingerprint=task.fingerprint,
+        task=test.name,
+        dataset_fingerprint=test.fingerprint,
+        split=test.split,
         protocol=protocol,
-        num_classes=len(task.classnames) if protocol == "zero-shot" else None,
-        precision=precision,
+        method=scored.method,
+        shots=scored.shots,
+        subset=scored.subset,
+        num_classes=len(test.classnames) or None,
+        precision=encoder.precision,
+        prompts=subject.prompts(protocol),
+        settings=scored.settings or {},
+        seconds=round(seconds, 3),
         version=importlib.metadata.version("winnow-clip"),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **measure._asdict(),
+        **scored.measure._asdict(),
     )

@@ -1,14 +1,22 @@
 """What an evaluation leaves behind: `results.jsonl`, and predictions for every sample.
 
 One row of `results.jsonl` is one number with all that is needed to compare it a month later. The
-predictions (one parquet per task and protocol) let two models be compared sample by sample.
+predictions (one parquet per task and protocol) let two models be compared sample by sample:
+
+- zero-shot, linear-probe: key, label, rank (of the true class, 1 is best), top5 (class ids), scores
+  (cosines; logits of a probe). Several labels a picture, or two classes: also labels, class_scores
+- retrieval: direction, query (picture's key, or caption), rank (of the best right answer), top5
+  (captions, or pictures' keys), scores
+- statements: key, answer, rank, scores
+- few-shot: method, shots, subset, key, label, predicted
 """
 
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,30 +34,51 @@ class Result:
     model: str
     model_fingerprint: str
     task: str
+    """The name of the evaluation set."""
     dataset_fingerprint: str
+    split: str
     protocol: str
-    """"zero-shot" or "retrieval"."""
+    """"zero-shot", "retrieval", "statements", "linear-probe", "few-shot" or "robustness"."""
+    method: str = ""
+    """Which few-shot probe, or against which line robustness is measured; else empty."""
+    shots: int | None = None
+    """Pictures a class that a few-shot probe was fitted on."""
+    subset: int | None = None
+    """Which of the few-shot subsets; null for the mean over them."""
     metric: str
-    """"top1", "top5", "mean_per_class", "image_to_text_recall@1", "text_to_image_recall@10", ..."""
+    """"top1", "mean_per_class", "map", "roc_auc", "image_to_text_recall@1", ..."""
     value: float
-    """0 to 1."""
+    """0 to 1; a rank from 1; effective robustness from -1 to 1."""
     standard_error: float
+    low: float
+    """End of the 95 % interval, as is `high`."""
+    high: float
+    interval: str
+    """How the interval was made: "wilson", "bootstrap", "t over subsets", ..."""
     n: int
-    """What the metric averages over: pictures, captions, or classes for "mean_per_class"."""
-    chance: float
-    """The expected value of a model that orders the candidates at random."""
+    """What the metric averages over: pictures or captions."""
+    chance: float | None
+    """The expected value of a model that orders the candidates at random; null where none."""
     num_classes: int | None
-    """Null for retrieval."""
+    """Null where there are no classes."""
     precision: str
+    """What the model computed in."""
+    prompts: str
+    """A hash of class names and prompts; empty where none were used."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What a probe chose, and on which data."""
+    seconds: float
+    """What the protocol took on stored features, for all its numbers together."""
     version: str
     """Of winnow."""
     date: str
     """UTC, ISO 8601."""
 
     @property
-    def identity(self) -> tuple[str, str, str, str]:
+    def identity(self) -> tuple[object, ...]:
         """What this measures: a later result with the same identity replaces it."""
-        return self.model, self.task, self.protocol, self.metric
+        which = (self.model, self.task, self.split, self.protocol, self.method)
+        return (*which, self.shots, self.subset, self.metric)
 
 
 def write_results(folder: Path, results: Sequence[Result]) -> None:
@@ -75,7 +104,10 @@ def read_results(folder: Path) -> list[Result]:
         try:
             results.append(Result(**json.loads(line)))
         except (json.JSONDecodeError, TypeError) as error:
-            raise InputError(f"{path} line {number} is not a result: {error}") from error
+            raise InputError(
+                f"{path} line {number} is not a result ({error}): take the line out, or delete the "
+                "file and measure again with `winnow evaluate`"
+            ) from error
     return results
 
 
@@ -85,12 +117,7 @@ def predictions_path(folder: Path, task: str, protocol: str) -> Path:
 
 
 def write_predictions(folder: Path, task: str, protocol: str, table: pa.Table) -> None:
-    """Write the predictions so that the file appears whole or not at all.
-
-    Zero-shot: key, label, rank (of the true class, 1 is best), top5 (class ids), scores (cosines).
-    Retrieval: direction, query (picture's key, or caption), rank (of the best right answer), top5
-    (captions, or pictures' keys), scores.
-    """
+    """Write the predictions so that the file appears whole or not at all."""
     path = predictions_path(folder, task, protocol)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

@@ -1,4 +1,5 @@
-"""Retrieval both ways: recall@k is the share of queries with a right answer among the k nearest.
+"""Retrieval both ways: recall@k is the share of queries with a right answer among the k nearest,
+the median rank the rank within which half of the queries have found one.
 
 Pictures may have several captions and captions may repeat, so what is right goes by the words:
 
@@ -12,14 +13,23 @@ Where no caption repeats these are the usual numbers. Chance is computed for eac
 number p of right answers among M: 1 - C(M - p, k) / C(M, k).
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from winnow.evaluation.measures import Measure, share_within
-from winnow.evaluation.ranking import Positives, Ranking, from_pairs, rank
+from winnow.evaluation.ranking import (
+    BLOCK_ELEMENTS,
+    Positives,
+    Ranking,
+    from_pairs,
+    rank_both_ways,
+)
+from winnow.resampling import percentile_interval
 
 RECALL_AT = (1, 5, 10)
+RESAMPLES = 1000
 
 
 class Direction(NamedTuple):
@@ -42,45 +52,101 @@ def retrieval(
     caption_MD: np.ndarray,
     pair_P2: np.ndarray,
     *,
-    block_elements: int = 2**24,
+    block_elements: int = BLOCK_ELEMENTS,
+    device: str = "cpu",
 ) -> Retrieval:
     """Rank captions for pictures and pictures for captions.
 
     `pair_P2` holds every (picture, distinct caption) that belong together, each once.
     """
     image_P, caption_P = pair_P2.T
-
-    def ask(query_QD: np.ndarray, candidate_MD: np.ndarray, right: Positives) -> Direction:
-        ranking = rank(query_QD, candidate_MD, right, block_elements=block_elements)
-        return Direction(ranking, right, len(candidate_MD))
-
     captions_of = from_pairs(image_P, caption_P, num_queries=len(image_ND))
     images_of = from_pairs(caption_P, image_P, num_queries=len(caption_MD))
+    for_images, for_captions = rank_both_ways(
+        image_ND, caption_MD, pair_P2, block_elements=block_elements, device=device
+    )
     return Retrieval(
-        image_to_text=ask(image_ND, caption_MD, captions_of),
-        text_to_image=ask(caption_MD, image_ND, images_of),
+        image_to_text=Direction(for_images, captions_of, len(caption_MD)),
+        text_to_image=Direction(for_captions, images_of, len(image_ND)),
     )
 
 
 def retrieval_measures(answer: Retrieval) -> list[Measure]:
-    """Recall@1, 5 and 10 both ways; a k that covers all candidates says nothing and is left out."""
-    return [
-        share_within(
-            direction.ranking.rank_Q,
-            k,
-            metric=f"{name}_recall@{k}",
-            chance=recall_chance(direction.positives, k, num_candidates=direction.num_candidates),
-        )
-        for name, direction in answer._asdict().items()
-        for k in RECALL_AT
-        if k < direction.num_candidates
-    ]
+    """Recall@1, 5 and 10 both ways, where k leaves some candidates out, and the median ranks."""
+    measures = []
+    for name, direction in answer._asdict().items():
+        measures += [
+            share_within(
+                direction.ranking.rank_Q,
+                k,
+                metric=f"{name}_recall@{k}",
+                chance=recall_chance(
+                    direction.positives, k, num_candidates=direction.num_candidates
+                ),
+            )
+            for k in RECALL_AT
+            if k < direction.num_candidates
+        ]
+        measures.append(median_rank(direction, metric=f"{name}_median_rank"))
+    return measures
+
+
+def median_rank(direction: Direction, *, metric: str, seed: int = 0) -> Measure:
+    """The smallest rank that at least half of the queries reach, with its bootstrap interval.
+
+    That is the h-th of the Q ranks in order, h = ceil(Q / 2). A resample draws Q ranks by Q uniform
+    numbers, and the h-th of those follows Beta(h, Q + 1 - h): so a resample's median is one draw,
+    however many queries there are.
+    """
+    ordered_Q = np.sort(direction.ranking.rank_Q)
+    n = len(ordered_Q)
+    half = (n + 1) // 2
+    uniform_B = np.random.default_rng((seed, n)).beta(half, n + 1 - half, size=RESAMPLES)
+    median_B = ordered_Q[np.minimum((uniform_B * n).astype(np.int64), n - 1)]
+    low, high = percentile_interval(median_B)
+    return Measure(
+        metric,
+        float(ordered_Q[half - 1]),
+        float(median_B.std(ddof=1)),
+        low,
+        high,
+        "bootstrap",
+        n,
+        float(_median_rank_chance(direction.positives, direction.num_candidates)),
+    )
 
 
 def recall_chance(positives: Positives, k: int, *, num_candidates: int) -> float:
     """Expected recall@k of candidates in random order, averaged over the queries."""
-    right_Q = np.diff(positives.starts)
-    # C(M - p, k) / C(M, k) = product over i < k of (M - p - i) / (M - i)
-    i = np.arange(k)
-    miss_Qk = np.maximum(num_candidates - right_Q[:, None] - i, 0) / (num_candidates - i)
-    return float(np.mean(1 - miss_Qk.prod(axis=1)))
+    return _chance(*_right_answers(positives), k, num_candidates)
+
+
+def _right_answers(positives: Positives) -> tuple[np.ndarray, np.ndarray]:
+    """(Numbers of right answers that occur, how many queries have each)."""
+    return np.unique(np.diff(positives.starts), return_counts=True)
+
+
+def _chance(right_U: np.ndarray, queries_U: np.ndarray, k: int, num_candidates: int) -> float:
+    hit_U = [1 - _miss(right, k, num_candidates) for right in right_U.tolist()]
+    return float(np.average(hit_U, weights=queries_U))
+
+
+def _miss(right: int, k: int, num_candidates: int) -> float:
+    """C(M - p, k) / C(M, k): none of p right answers is among the first k. Equal if p and k change
+    places, so the product has as many factors as the smaller.
+    """
+    fewer, more = sorted((right, k))
+    return math.prod((num_candidates - more - i) / (num_candidates - i) for i in range(fewer))
+
+
+def _median_rank_chance(positives: Positives, num_candidates: int) -> int:
+    """The smallest k whose expected recall is at least one half."""
+    right_U, queries_U = _right_answers(positives)
+    low, high = 1, num_candidates
+    while low < high:
+        middle = (low + high) // 2
+        if _chance(right_U, queries_U, middle, num_candidates) >= 0.5:
+            high = middle
+        else:
+            low = middle + 1
+    return low

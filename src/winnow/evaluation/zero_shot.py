@@ -5,7 +5,8 @@ embedding is nearest. The text embedding of a class is its prompt ensemble (embe
 import numpy as np
 
 from winnow.evaluation.measures import Measure, share_within
-from winnow.evaluation.ranking import Ranking, one_each, rank
+from winnow.evaluation.ranking import BLOCK_ELEMENTS, Ranking, one_each, rank
+from winnow.resampling import bootstrap_groups, percentile_interval
 
 
 def zero_shot(
@@ -13,29 +14,53 @@ def zero_shot(
     class_KD: np.ndarray,
     label_N: np.ndarray,
     *,
-    block_elements: int = 2**24,
+    block_elements: int = BLOCK_ELEMENTS,
+    device: str = "cpu",
 ) -> Ranking:
     """Rank all K classes for each of N pictures; `label_N` holds the true class of each."""
-    return rank(image_ND, class_KD, one_each(label_N), block_elements=block_elements)
+    right = one_each(label_N)
+    return rank(image_ND, class_KD, right, block_elements=block_elements, device=device)
 
 
 def zero_shot_measures(ranking: Ranking, label_N: np.ndarray, *, num_classes: int) -> list[Measure]:
     """Top-1, top-5 (only where there are more than 5 classes) and the mean over classes.
 
-    Chance is k / K. The mean over classes weighs every class that occurs alike; its standard
-    error is that of a mean over classes, so it also says how much another choice of classes might
-    change it. With one class there is no such error, and none is reported (0).
+    Chance is k / K.
     """
     measures = [share_within(ranking.rank_Q, 1, metric="top1", chance=1 / num_classes)]
     if num_classes > 5:
         measures.append(share_within(ranking.rank_Q, 5, metric="top5", chance=5 / num_classes))
-    return [*measures, _mean_per_class(ranking.rank_Q == 1, label_N, num_classes)]
+    return [*measures, mean_per_class(ranking.rank_Q == 1, label_N, num_classes=num_classes)]
 
 
-def _mean_per_class(hit_N: np.ndarray, label_N: np.ndarray, num_classes: int) -> Measure:
-    count_K = np.bincount(label_N, minlength=num_classes)
-    hits_K = np.bincount(label_N, weights=hit_N, minlength=num_classes)
-    recalls = hits_K[count_K > 0] / count_K[count_K > 0]
-    n = len(recalls)
-    error = float(recalls.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
-    return Measure("mean_per_class", float(recalls.mean()), error, n, 1 / num_classes)
+def mean_per_class(hit_N: np.ndarray, label_N: np.ndarray, *, num_classes: int) -> Measure:
+    """Top-1 of every class that occurs, averaged, each class weighing alike; n is their number.
+
+    It is the mean over pictures that weigh 1 / (pictures of their class), and the bootstrap draws
+    pictures with that weight. So a class of one picture is not lost from most resamples, and where
+    all classes have equally many pictures the interval is that of top-1.
+    """
+    count_K = np.bincount(np.asarray(label_N), minlength=num_classes)
+    hits_K = np.bincount(np.asarray(label_N), weights=hit_N, minlength=num_classes).astype(np.int64)
+    occurs = count_K > 0
+    count_K, hits_K = count_K[occurs], hits_K[occurs]
+    weight_K = 1 / count_K
+    # Pictures of one class that are both right, or both wrong, are the same to the metric.
+    size_G = np.concatenate([hits_K, count_K - hits_K])
+
+    def metric(drawn_BG: np.ndarray) -> np.ndarray:
+        right_B = drawn_BG[:, : len(hits_K)] @ weight_K
+        return right_B / (right_B + drawn_BG[:, len(hits_K) :] @ weight_K)
+
+    value_B = bootstrap_groups(metric, size_G)
+    low, high = percentile_interval(value_B)
+    return Measure(
+        "mean_per_class",
+        float((hits_K / count_K).mean()),
+        float(value_B.std(ddof=1)),
+        low,
+        high,
+        "bootstrap",
+        len(count_K),
+        1 / num_classes,
+    )

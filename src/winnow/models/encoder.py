@@ -1,118 +1,265 @@
-"""A trained model as evaluation sees it: two functions, a size, and a fingerprint."""
+"""A model as evaluation sees it: two functions, a view, and a fingerprint.
+
+What is loaded by name is an open_clip model; `Encoder.around` takes anything with `encode_image`
+and `encode_text`.
+"""
 
 import hashlib
 import json
-from pathlib import Path
-from typing import Any, cast
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, Protocol, cast, get_args
 
 import open_clip
 import torch
 from open_clip.transform import PreprocessCfg
-from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
+from winnow.models.loading import load_model
+from winnow.models.projection import ImageStages, find_stages
 from winnow.models.towers import ImageNormalizer
-from winnow.types import InputError
+from winnow.types import InputError, Interpolation, Resize, View
+
+PRECISIONS: dict[str, torch.dtype | None] = {
+    "fp32": None,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+"""What a model computes in; weights stay as they are, and autocast chooses what is rounded."""
+
+_NO_SCALE = 100.0
+"""What cosines are multiplied with where a model has no scale: CLIP's, once it is trained."""
+_PROBE = ["A photo of 2 CAFÉS, naïve &amp; 東京, and " + "much " * 100 + "more"]
+"""A text on which tokenizers differ."""
+
+
+class ImageText(Protocol):
+    """What an Encoder is made around."""
+
+    def encode_image(self, image_BCHW: Tensor, /) -> Tensor:
+        """(B, D) from normalized float32 pictures."""
+        ...
+
+    def encode_text(self, tokens: Any, /) -> Tensor:
+        """(B, D) from what the tokenizer gives."""
+        ...
 
 
 class Encoder:
-    """An open_clip model with its preprocessing and tokenizer. Features are not normalised."""
+    """A model with its preprocessing and tokenizer. Features are float32 and not normalized.
+
+    They come back on the CPU, whatever device the model is on.
+    """
 
     def __init__(
         self,
-        name: str,
-        clip: open_clip.CLIP,
-        tokenize: open_clip.SimpleTokenizer,
+        model: ImageText,
+        tokenize: Callable[[list[str]], Any],
         *,
-        architecture: dict[str, Any],
+        view: View,
+        mean: Sequence[float],
+        std: Sequence[float],
+        name: str,
+        identity: str,
+        logit_scale: float,
+        precision: str = "fp32",
         device: str = "cpu",
     ) -> None:
-        preprocessing = PreprocessCfg(**cast(Any, clip.visual.preprocess_cfg))
-        if (preprocessing.resize_mode, preprocessing.interpolation) != ("shortest", "bicubic"):
-            raise InputError(
-                f"{name} resizes pictures by {preprocessing.resize_mode!r} and "
-                f"{preprocessing.interpolation!r}; winnow evaluates models that resize the "
-                "shortest side bicubically and crop the centre"
-            )
+        if precision not in PRECISIONS:
+            raise InputError(f"precision {precision!r} of {name}: give one of {[*PRECISIONS]}")
+        if isinstance(model, nn.Module):
+            model.eval().to(device)
         self.name = name
-        self.image_size = _one_side(preprocessing.size)
-        self.fingerprint = _fingerprint(clip, preprocessing, architecture)
-        self._device = device
-        self._clip = clip.eval().to(device)
+        self.view = view
+        self.logit_scale = logit_scale
+        self.precision = precision
+        self.fingerprint = _digest(identity, view, tuple(mean), tuple(std))
+        self._device = torch.device(device)
         self._tokenize = tokenize
-        self._normalize = ImageNormalizer(preprocessing.mean, preprocessing.std).to(device)
+        self._normalize = ImageNormalizer(tuple(mean), tuple(std)).to(device)
+        self._encode_image, self._encode_text = model.encode_image, model.encode_text
+        self._stages = None
+        if type(model) in (open_clip.CLIP, open_clip.CustomTextCLIP, open_clip.CoCa):
+            clip = cast(Any, model)
+            # CoCa normalizes unless it is told not to.
+            self._encode_image = partial(clip.encode_image, normalize=False)
+            self._encode_text = partial(clip.encode_text, normalize=False)
+            self._stages = find_stages(clip.visual)
 
-    @torch.inference_mode()
+    @classmethod
+    def around(
+        cls,
+        model: ImageText,
+        tokenize: Callable[[list[str]], Any],
+        *,
+        view: View,
+        mean: Sequence[float],
+        std: Sequence[float],
+        name: str,
+        fingerprint: str | None = None,
+        logit_scale: float | None = None,
+        precision: str = "fp32",
+        device: str = "cpu",
+    ) -> "Encoder":
+        """An encoder of a model that the caller has.
+
+        `tokenize` gives a tensor, or whatever else has `.to(device)`. `mean` and `std` are of
+        pixels from 0 to 1. `fingerprint` is anything that changes whenever the features do; it
+        need not be given for a torch module, whose weights, layers and their settings are hashed;
+        the code of `forward` is not. `logit_scale` is the factor itself, the exponential of CLIP's
+        parameter. Raises InputError.
+        """
+        if fingerprint is not None:
+            identity = f"given {fingerprint}"
+        elif isinstance(model, nn.Module):
+            identity = _identity(model, tokenize, _settings(model))
+        else:
+            raise InputError(
+                f"model {name} is no torch module, so nothing tells its features from another's: "
+                "give a fingerprint that changes with them"
+            )
+        return cls(
+            model,
+            tokenize,
+            view=view,
+            mean=mean,
+            std=std,
+            name=name,
+            identity=identity,
+            logit_scale=_scale_of(model) if logit_scale is None else logit_scale,
+            precision=precision,
+            device=device,
+        )
+
+    @property
+    def has_hidden(self) -> bool:
+        """Whether there are features before the projection, other than those after it."""
+        return self._stages is not None
+
     def encode_image(self, image_BCHW: Tensor) -> Tensor:
-        """(B, D) float32 features of uint8 pictures (B, 3, image_size, image_size)."""
-        image_BCHW = image_BCHW.to(self._device)
-        return self._clip.encode_image(self._normalize(image_BCHW)).float().cpu()
+        """(B, D) features of uint8 pictures (B, 3, size, size), in the joint space."""
+        with self._computing():
+            return _home(self._encode_image(self._pixels(image_BCHW)))
 
-    @torch.inference_mode()
+    def encode_image_stages(self, image_BCHW: Tensor) -> ImageStages:
+        """Both features of uint8 pictures; the same tensor twice where `has_hidden` is false."""
+        if self._stages is None:
+            projected_BD = self.encode_image(image_BCHW)
+            return ImageStages(projected_BD, projected_BD)
+        with self._computing():
+            hidden_BH, projected_BD = self._stages(self._pixels(image_BCHW))
+            return ImageStages(_home(hidden_BH), _home(projected_BD))
+
     def encode_text(self, captions: list[str]) -> Tensor:
-        """(B, D) float32 features of captions."""
-        return self._clip.encode_text(self._tokenize(captions).to(self._device)).float().cpu()
+        """(B, D) features of captions, in the joint space."""
+        with self._computing():
+            return _home(self._encode_text(self._tokenize(captions).to(self._device)))
+
+    def _pixels(self, image_BCHW: Tensor) -> Tensor:
+        return self._normalize(image_BCHW.to(self._device))
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        dtype = PRECISIONS[self.precision]
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            # A GPU takes TF32, numbers of 10 bits, for convolutions unless it is told not to.
+            cudnn = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+            stack.enter_context(cudnn)
+            if dtype is not None:
+                stack.enter_context(torch.autocast(self._device.type, dtype=dtype))
+            yield
 
 
-def load_encoder(model: str, *, device: str = "cpu") -> Encoder:
-    """The encoder of a winnow run (its folder), of `local-dir:PATH`, or of an open_clip name.
+def load_encoder(model: str, *, device: str = "cpu", precision: str = "fp32") -> Encoder:
+    """The encoder of a model by its name; `models/loading.py` says what a name may be.
 
-    A name may carry its weights' tag, as in `ViT-B-32:laion2b_s34b_b79k`. Raises InputError where
-    nothing loadable is found.
+    Raises InputError where nothing loadable is found, or where it wants what is not evaluated here.
     """
-    source, tag = _resolve(model)
-    try:
-        clip, _, _ = open_clip.create_model_and_transforms(source, pretrained=tag)
-        tokenize = open_clip.get_tokenizer(source)
-        architecture = _architecture(source)
-    except (RuntimeError, OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{model} cannot be loaded as an open_clip model: {error}") from error
-    return Encoder(model, clip, tokenize, architecture=architecture, device=device)
+    loaded = load_model(model)
+    preprocessing = PreprocessCfg(**loaded.clip.visual.preprocess_cfg)
+    return Encoder(
+        loaded.clip,
+        loaded.tokenize,
+        view=_view(preprocessing, model),
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        name=model,
+        identity=_identity(
+            loaded.clip, loaded.tokenize, json.dumps(loaded.architecture, sort_keys=True)
+        ),
+        logit_scale=_scale_of(loaded.clip),
+        precision=precision,
+        device=device,
+    )
 
 
-def _architecture(source: str) -> dict[str, Any]:
-    """The model's configuration: what its weights alone do not tell, such as the heads."""
-    if source.startswith("local-dir:"):
-        path = Path(source.removeprefix("local-dir:")) / "open_clip_config.json"
-        return json.loads(path.read_text())["model_cfg"]
-    return open_clip.get_model_config(source) or {"name": source}
-
-
-def _resolve(model: str) -> tuple[str, str | None]:
-    if model.startswith(("local-dir:", "hf-hub:")):
-        return model, None
-    path = Path(model)
-    for folder in (path / "model", path):
-        if (folder / "open_clip_config.json").is_file():
-            return f"local-dir:{folder}", None
-    if path.is_dir():
-        raise InputError(
-            f"{model} holds no trained model (no model/open_clip_config.json); "
-            "run `winnow train` to its end first"
-        )
-    name, _, tag = model.partition(":")
-    if name not in open_clip.list_models() or not tag:
-        raise InputError(
-            f"{model} is neither the folder of a run nor NAME:WEIGHTS of open_clip "
-            "(such as ViT-B-32:laion2b_s34b_b79k; see open_clip.list_pretrained())"
-        )
-    return name, tag
-
-
-def _one_side(size: int | tuple[int, int]) -> int:
-    sides = {size} if isinstance(size, int) else set(size)
-    if len(sides) != 1:
-        raise InputError(f"the model takes pictures of {size}; winnow evaluates square ones")
-    return sides.pop()
-
-
-def _fingerprint(
-    clip: open_clip.CLIP, preprocessing: PreprocessCfg, architecture: dict[str, Any]
-) -> str:
-    """16 hex digits over weights, architecture and preprocessing: what features are keyed by."""
-    digest = hashlib.sha256(repr(preprocessing).encode())
-    digest.update(json.dumps(architecture, sort_keys=True).encode())
-    for name, value in sorted(clip.state_dict().items()):
+def _identity(module: nn.Module, tokenize: Callable[[list[str]], Any], architecture: str) -> str:
+    """Of the weights, of what is said about them, and of what the tokenizer does."""
+    digest = hashlib.sha256(architecture.encode())
+    digest.update(_token_ids(tokenize).encode())
+    for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
+
+
+def _settings(module: nn.Module) -> str:
+    """The class and the plain attributes of every layer, for weights do not tell how they pool."""
+    lines = [repr(module)]
+    for name, layer in module.named_modules():
+        plain = {
+            key: value
+            for key, value in sorted(vars(layer).items())
+            if isinstance(value, int | float | str | tuple | None)
+            and not key.startswith("_")
+            and key != "training"
+        }
+        lines.append(f"{name} {type(layer).__qualname__} {plain}")
+    # What is printed as an address is another one in every process.
+    return re.sub(r" at 0x[0-9a-f]+", "", "\n".join(lines))
+
+
+def _digest(*parts: object) -> str:
+    """16 hex digits: what features are keyed by."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _token_ids(tokenize: Callable[[list[str]], Any]) -> str:
+    tokens = tokenize(_PROBE)
+    return str(tokens.tolist() if isinstance(tokens, Tensor) else tokens)
+
+
+def _scale_of(model: object) -> float:
+    scale = getattr(model, "logit_scale", None)
+    return float(scale.detach().exp()) if isinstance(scale, Tensor) else _NO_SCALE
+
+
+def _home(features: Tensor) -> Tensor:
+    return features.float().cpu()
+
+
+def _view(preprocessing: PreprocessCfg, model: str) -> View:
+    size = preprocessing.size
+    sides = {size} if isinstance(size, int) else set(size)
+    if len(sides) != 1:
+        raise InputError(
+            f"{model} takes pictures of {' x '.join(map(str, size))}; winnow evaluates models of "
+            "square pictures"
+        )
+    # open_clip's `random` is of training, and bicubic otherwise.
+    interpolation = preprocessing.interpolation.replace("random", "bicubic")
+    resize = preprocessing.resize_mode
+    if resize not in get_args(Resize) or interpolation not in get_args(Interpolation):
+        raise InputError(
+            f"{model} resizes pictures by {resize!r} and {interpolation!r}; known are "
+            f"{get_args(Resize)} and {get_args(Interpolation)}"
+        )
+    return View(
+        sides.pop(),
+        resize=cast(Resize, resize),
+        interpolation=cast(Interpolation, interpolation),
+        fill=preprocessing.fill_color,
+    )

@@ -10,7 +10,7 @@ from winnow.concepts import HEADS
 from winnow.concepts.heads_facts import SavedHeads
 from winnow.concepts.measures import HeadReport
 from winnow.config import read_json
-from winnow.data.images import ImageError, evaluation_view
+from winnow.data.images import ImageError, View, evaluation_view
 from winnow.data.selection import KeptSample, Selection
 from winnow.data.sources import open_reader
 from winnow.recipes.concepts import only_targets
@@ -200,12 +200,12 @@ class _Pairs(NamedTuple):
             named={head: _named(one, rows) for head, one in own.items()},
         )
 
-    def views(self, size: int) -> np.ndarray:
+    def views(self, view: View) -> np.ndarray:
         """uint8 (N, 3, size, size). Raises InputError where a picture cannot be read."""
         found = []
         for sample, picture in zip(self.samples, self.pictures, strict=True):
             try:
-                found.append(evaluation_view(picture, size=size))
+                found.append(evaluation_view(picture, view=view))
             except ImageError as error:
                 raise InputError(
                     f"the picture {sample.address.key} of {sample.shard} cannot be read any more "
@@ -250,7 +250,7 @@ def _seen_by(run: Path, vocabulary: "Vocabulary", pairs: _Pairs) -> dict[str, np
     if _learned(read_json(run / DATA_FILE)) != vocabulary.fingerprint:
         raise InputError("its heads are over another vocabulary than the targets shown")
     encoder = load_encoder(str(run))
-    views_NCHW = torch.from_numpy(pairs.views(encoder.image_size))
+    views_NCHW = torch.from_numpy(pairs.views(encoder.view))
     embedding_ND = encoder.encode_image(views_NCHW)
     sizes = {head: len(concepts) for head, concepts in vocabulary.concepts.items()}
     heads = _open_heads(run / HEADS_FILE, sizes, width=embedding_ND.shape[1])

@@ -15,6 +15,7 @@ from winnow.curation.selections import clean, none
 from winnow.curation.truth import against_truth
 from winnow.data.concept_targets import ConceptTargets
 from winnow.data.selection import Selection
+from winnow.evaluation.evaluate import Protocols
 from winnow.objectives import ConceptDistillation, ProgressiveSelfDistillation
 from winnow.recipes.concept_page import concept_section
 from winnow.recipes.concepts import Concepts, run_concepts
@@ -38,6 +39,9 @@ THREE_CHANGES = (
 
 CONCEPTS = ConceptDistillation(object_weight=0.1, attribute_weight=0.1)
 """A light touch: at weight 1 a student this small loses by it (docs/log.md, 2026-11-22)."""
+
+PROBES = Protocols(names=("linear-probe", "few-shot"))
+"""Fitted to half of an unseen vendor's pictures, by kind: the only sets with a training split."""
 
 TEACHER_SIZE = 64
 """Pixels at which the teacher sees pictures, which are drawn at this size."""
@@ -83,6 +87,7 @@ def run_demo(options: Demo, *, say: Say) -> Path:
         objective=ProgressiveSelfDistillation(),
         concept_distillation=CONCEPTS,
     )
+    probed = {name: place for name, place in packaged.tasks.items() if "kinds" in name}
     runs = {"clip-raw": (clip, raw.directory), "psd-concepts-curated": (psd, kept.directory)}
     for name, (recipe, directory) in runs.items():
         say(f"{name}: {type(recipe.objective).__name__} on the selection {directory.name!r}")
@@ -90,6 +95,7 @@ def run_demo(options: Demo, *, say: Say) -> Path:
         out = options.out / name
         train(recipe, Selection.open(directory), out, targets=targets)
         evaluate_model(str(out), packaged.tasks, out=out / "evaluation")
+        evaluate_model(str(out), probed, out=out / "evaluation", protocols=PROBES)
     say("[bold]5/5 report[/]")
     folders = [options.out / name for name in runs]
     say(render(headline(folders)), THREE_CHANGES, sep="\n")

@@ -1,31 +1,58 @@
 """What `winnow evaluate` takes and does: a model on evaluation sets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
-from winnow.evaluation.evaluate import Evaluation, evaluate
-from winnow.evaluation.results import Result
+from winnow.distributed import joined
+from winnow.evaluation.clip_benchmark_json import write_clip_benchmark_json
+from winnow.evaluation.embed import Embedder
+from winnow.evaluation.evaluate import Evaluation, Protocols, Skipped, evaluate
+from winnow.evaluation.linear_probe import LinearProbe
+from winnow.evaluation.probes import FewShot
+from winnow.evaluation.task_table import task_table
 from winnow.models.devices import usable_device
 from winnow.models.encoder import load_encoder
-from winnow.recipes.packaged import PACKAGED, named_tasks
+from winnow.recipes.packaged import PACKAGED
+from winnow.recipes.results_tables import results_tables
+from winnow.recipes.tasks import evaluation_root, how_to_get, resolve
 from winnow.types import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Zero-shot accuracy and retrieval of a model on evaluation sets."""
+    """A model on evaluation sets: zero-shot, retrieval, statements; probes where asked for."""
 
     model: tyro.conf.Positional[str]
-    """The folder of a run, local-dir:PATH, or an open_clip model as NAME:WEIGHTS."""
+    """The folder of a run; local-dir:PATH; an open_clip model as NAME:WEIGHTS; openai:FILE or
+    diht:FILE for checkpoints of these."""
     tasks: tuple[str, ...] = (PACKAGED,)
-    """Folders in the clip-benchmark webdataset layout; `packaged` stands for the emoji vendors."""
+    """Names of `winnow tasks` (tasks, sets, suites), or paths of sets in any layout that is known;
+    `packaged` stands for the emoji vendors."""
+    root: Path | None = None
+    """The folder of the sets that are named. Default: $WINNOW_EVALUATION_SETS, else in the user's
+    cache."""
+    protocols: tuple[
+        Literal["zero-shot", "retrieval", "statements", "linear-probe", "few-shot"], ...
+    ] = ()
+    """Default: all that fit nothing, as far as a set has what they need."""
+    caption: str = "{}"
+    """What captions are put into for retrieval; DiHT takes "a photo of {}."."""
+    linear_probe: LinearProbe = LinearProbe()
+    few_shot: FewShot = FewShot()
     out: Path | None = None
     """Where results.jsonl and the predictions go. Default: evaluation/ in the folder of the run."""
+    cache: Path | None = None
+    """Where features are kept, for any number of models and sets. Default: embeddings/ in OUT."""
+    clip_benchmark_json: Path | None = None
+    """A folder for the same numbers in CLIP_benchmark's files."""
     batch_size: int = 256
-    """Pictures embedded at once."""
+    """Pictures or texts embedded at once."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """What the model computes in."""
     device: str = "auto"
     """`cpu`, `cuda`, ...; `auto` takes a GPU where there is one."""
 
@@ -35,47 +62,65 @@ class Evaluate:
 
 
 def run_evaluate(options: Evaluate, *, say: Callable[..., None]) -> None:
-    """Evaluate and say what came out."""
-    done = evaluate_model(
-        options.model,
-        named_tasks(options.tasks),
-        out=options.out or _default_out(options.model),
-        batch_size=options.batch_size,
-        device=options.device,
-    )
+    """Evaluate and say what came out; under torchrun, the first rank does."""
+    out = options.out or _default_out(options.model)
+    root = options.root or evaluation_root()
+    device = usable_device(options.device)
+    with joined(device) as world:
+        done = evaluate_model(
+            options.model,
+            resolve(options.tasks, root),
+            out=out,
+            cache=options.cache,
+            protocols=Protocols(
+                names=options.protocols,
+                caption=options.caption,
+                linear_probe=options.linear_probe,
+                few_shot=options.few_shot,
+            ),
+            batch_size=options.batch_size,
+            precision=options.precision,
+            device=str(device),
+        )
+    if world.rank > 0:
+        return
+    if options.clip_benchmark_json is not None:
+        write_clip_benchmark_json(options.clip_benchmark_json, done.results)
+    skipped = [_told(skipped, root) for skipped in done.skipped]
     if not done.results:
-        reasons = "; ".join(f"{skipped.task}: {skipped.why}" for skipped in done.skipped)
-        raise InputError(f"nothing was measured ({reasons or 'no task was given'})")
-    say(results_table(done.results))
-    for skipped in done.skipped:
-        say(f"skipped {skipped.task}: {skipped.why}", markup=False)
+        raise InputError(f"nothing was measured ({'; '.join(skipped) or 'no task was given'})")
+    for table in results_tables(done.results):
+        say(table)
+    for line in skipped:
+        say(f"skipped {line}", markup=False)
 
 
 def evaluate_model(
-    model: str, tasks: dict[str, Path], *, out: Path, batch_size: int = 256, device: str = "auto"
+    model: str,
+    sets: Mapping[str, Path | str],
+    *,
+    out: Path,
+    cache: Path | None = None,
+    protocols: Protocols = Protocols(),
+    batch_size: int = 256,
+    precision: str = "fp32",
+    device: str = "auto",
 ) -> Evaluation:
-    """Evaluate a model by name; embeddings are kept under `out` and used again."""
-    encoder = load_encoder(model, device=str(usable_device(device)))
-    return evaluate(encoder, tasks, out, cache=out / "embeddings", batch_size=batch_size)
+    """Evaluate a model by name; features are kept, under `out` unless said, and used again."""
+    device = str(usable_device(device))
+    embedder = Embedder(
+        encoder=load_encoder(model, device=device, precision=precision),
+        cache=cache or out / "embeddings",
+        batch_size=batch_size,
+    )
+    return evaluate(embedder, sets, out, protocols=protocols, device=device)
 
 
-def results_table(results: tuple[Result, ...]) -> object:
-    """Every number with its standard error, n and chance, for the terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title="results in %", title_justify="left", box=SIMPLE_HEAD)
-    for name in ("task", "protocol", "metric"):
-        table.add_column(name, no_wrap=True)
-    for name in ("value", "± s.e.", "chance", "n"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for result in results:
-        numbers = (result.value, result.standard_error, result.chance)
-        percent = [f"{100 * number:.2f}" for number in numbers]
-        words = [Text(word) for word in (result.task, result.protocol, result.metric)]
-        table.add_row(*words, *percent, f"{result.n:,}")
-    return table
+def _told(skipped: Skipped, root: Path) -> str:
+    """What was skipped and why; for a set of the task table that is missing, how to get it."""
+    is_known = bool(task_table().of_set(skipped.task))
+    get = f"; get it: {how_to_get(skipped.task, root)}" if is_known and skipped.is_missing else ""
+    return f"{skipped.task}: {skipped.why}{get}"
 
 
 def _default_out(model: str) -> Path:

@@ -1,9 +1,6 @@
 """The packaged data as the demo uses it: which pictures, and how much noise is planted."""
 
-from pathlib import Path
-
 from winnow.data.packaged import NoiseRates, Packaged, PackagedConfig, build, default_directory
-from winnow.types import InputError
 
 CONFIG = PackagedConfig(
     side=64,
@@ -26,17 +23,3 @@ PACKAGED = "packaged"
 def packaged_data() -> Packaged:
     """The packaged data in the user's cache, built where it is not there yet."""
     return build(default_directory(CONFIG), config=CONFIG)
-
-
-def named_tasks(tasks: tuple[str, ...]) -> dict[str, Path]:
-    """Tasks by name: the name of their folder, or of the packaged set."""
-    found: dict[str, Path] = {}
-    for task in tasks:
-        several = (
-            packaged_data().tasks if task == PACKAGED else {Path(task).resolve().name: Path(task)}
-        )
-        twice = found.keys() & several.keys()
-        if twice:
-            raise InputError(f"two tasks are called {twice.pop()!r}: rename one of their folders")
-        found |= several
-    return found

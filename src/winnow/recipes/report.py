@@ -9,7 +9,8 @@ from winnow.curation.insight import Insight
 from winnow.curation.summary import Summary
 from winnow.data.folder import Folder
 from winnow.recipes.concept_page import section_or_problem
-from winnow.recipes.packaged import PACKAGED, named_tasks
+from winnow.recipes.packaged import PACKAGED
+from winnow.recipes.tasks import evaluation_root, resolve
 from winnow.reports.page import write_report
 from winnow.reports.runs import read_runs
 from winnow.types import InputError
@@ -29,6 +30,8 @@ class Report:
     runs with heads see in some pairs; default: the selection's, where there is one teacher's."""
     tasks: tuple[str, ...] = (PACKAGED,)
     """Evaluation sets whose pictures the examples show, as given to `winnow evaluate`."""
+    root: Path | None = None
+    """The folder of the sets that are named, as for `winnow evaluate`."""
     title: str = "winnow"
     """Headline of the page."""
     out: Path = Path("report.html")
@@ -42,6 +45,7 @@ def run_report(options: Report) -> Path:
     concepts, problem = section_or_problem(
         options.selection, read_runs(options.runs), options.concepts
     )
+    places = resolve(options.tasks, options.root or evaluation_root()) if options.runs else {}
     return write_report(
         options.out,
         selection=options.selection,
@@ -49,7 +53,7 @@ def run_report(options: Report) -> Path:
         concepts=concepts,
         concepts_problem=problem,
         runs=options.runs,
-        tasks=named_tasks(options.tasks) if options.runs else {},
+        tasks={name: Path(place) for name, place in places.items()},
         title=options.title,
     )
 

@@ -6,20 +6,18 @@ size. Series take the classes `c0`, `c1`, ... whose colours are defined in style
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from markupsafe import Markup, escape
 
-NUM_COLOURS = 6
+from winnow.reports.axes import LEFT, TOP, WIDTH, Plot, power, ticks_around
+from winnow.reports.colours import NUM_COLOURS
+
 MAX_POINTS = 300
 """Points of a line: beyond that, a curve of some hundred pixels shows no more."""
 
-
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LEAST = 1e-6  # of a logarithmic axis: smaller shares are as good as none
-_LEFT, _WIDTH = 7, 91  # of a line chart's plot, percent of the chart
-_TOP, _BOTTOM = 8, 40  # of its margins, pixels
 
 
 class Line(NamedTuple):
@@ -64,10 +62,10 @@ def line_chart(
     """Every line faintly as it is, and strongly as a mean over a share of its points (0 to 1)."""
     points = [list(zip(line.x, line.y, strict=True)) for line in lines]
     means = [_smooth(line, smooth_over) for line in points]
-    x_ticks = _ticks(0.0, max(x for line in points for x, _ in line))
+    x_ticks = ticks_around(0.0, max(x for line in points for x, _ in line))
     values = [y for line in points for _, y in line]
-    y_ticks = _ticks(min(values), max(values))
-    plot = _Plot(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1], height)
+    y_ticks = ticks_around(min(values), max(values))
+    plot = Plot(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1], height)
     curves = []
     for index, (line, drawn, mean) in enumerate(zip(lines, points, means, strict=True)):
         colour = f"c{(index if line.series is None else line.series) % NUM_COLOURS}"
@@ -80,7 +78,7 @@ def line_chart(
         f'<svg class="chart" role="img" width="100%" height="{height}">'
         f"<title>{escape(f'{names} by {x_label}')}</title>"
         f"{plot.axes(x_ticks, y_ticks, x_label)}"
-        f'<svg x="{_LEFT}%" y="{_TOP}" width="{_WIDTH}%" height="{plot.inner}" '
+        f'<svg x="{LEFT}%" y="{TOP}" width="{WIDTH}%" height="{plot.inner}" '
         f'viewBox="0 0 1000 1000" preserveAspectRatio="none">{"".join(curves)}</svg></svg>'
     )
 
@@ -88,7 +86,7 @@ def line_chart(
 def bar_chart(groups: Sequence[BarGroup]) -> Markup:
     """Bars with their 95 % interval, and a dashed mark where chance is."""
     highs = [bar.high for group in groups for bar in group.bars if bar] or [1.0]
-    full = _ticks(0.0, max([*highs, *(group.chance for group in groups)]))[-1]
+    full = ticks_around(0.0, max([*highs, *(group.chance for group in groups)]))[-1]
     parts, y = [], 0
     for group in groups:
         end = y + 22 + 22 * len(group.bars)
@@ -119,8 +117,8 @@ def histogram(
 
     A limit inside is a dashed line; one outside is told at the end where it is.
     """
-    y_ticks = _ticks(0.0, max(counts))
-    plot = _Plot(edges[0], edges[-1], 0.0, y_ticks[-1], height)
+    y_ticks = ticks_around(0.0, max(counts))
+    plot = Plot(edges[0], edges[-1], 0.0, y_ticks[-1], height)
     bars = []
     for count, start, stop in zip(counts, edges, edges[1:], strict=False):
         middle = (start + stop) / 2
@@ -142,9 +140,9 @@ def agreement_chart(dots: Sequence[Dot], *, x_label: str, height: int = 240) -> 
     """
     seen = [value for dot in dots for value in (dot.x, dot.y) if value >= _LEAST]
     low = min(-1, math.floor(math.log10(min(seen, default=_LEAST))))
-    plot = _Plot(low, 0, low, 0, height)
+    plot = Plot(low, 0, low, 0, height)
     ticks = range(0, low - 1, -math.ceil(-low / 5))
-    parts = [plot.axes(ticks, ticks, x_label, words=_power), plot.diagonal()]
+    parts = [plot.axes(ticks, ticks, x_label, x_words=power, y_words=power), plot.diagonal()]
     for dot in dots:
         x, y = (math.log10(max(value, 10.0**low)) for value in (dot.x, dot.y))
         kind = "dot" if min(dot.x, dot.y) >= _LEAST else "dot hollow"
@@ -156,109 +154,6 @@ def agreement_chart(dots: Sequence[Dot], *, x_label: str, height: int = 240) -> 
         f'<svg class="chart" role="img" width="100%" height="{height}">'
         f"<title>{escape(f'{len(dots)} dots by {x_label}')}</title>{''.join(parts)}</svg>"
     )
-
-
-def ticks_within(low: float, high: float) -> list[float]:
-    """About four round numbers from `low` to `high`."""
-    return [tick for tick in _ticks(low, high) if low <= tick <= high]
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _power(exponent: float) -> str:
-    """A power of ten, short enough for the side of a chart."""
-    if exponent >= -2:
-        return _number(10.0**exponent)
-    return "10" + str(int(exponent)).translate(_RAISED)
-
-
-class _Plot(NamedTuple):
-    """Where values are: percent across, pixels down."""
-
-    x_low: float
-    x_high: float
-    y_low: float
-    y_high: float
-    height: int
-
-    @property
-    def inner(self) -> int:
-        return self.height - _TOP - _BOTTOM
-
-    def path(self, points: Sequence[tuple[float, float]]) -> str:
-        """In a box of 1000 by 1000."""
-        return "M" + "L".join(f"{1000 * self._x(x):.1f} {1000 * self._y(y):.1f}" for x, y in points)
-
-    def axes(
-        self,
-        x_ticks: Sequence[float],
-        y_ticks: Sequence[float],
-        x_label: str,
-        *,
-        words: Callable[[float], str] = _number,
-    ) -> str:
-        parts = []
-        right, bottom = _LEFT + _WIDTH, _TOP + self.inner
-        for tick in y_ticks:
-            y = _TOP + self.inner * self._y(tick)
-            parts.append(f'<line class="grid" x1="{_LEFT}%" x2="{right}%" y1="{y}" y2="{y}"/>')
-            parts.append(
-                f'<text class="tick" x="{_LEFT - 1}%" y="{y + 4}" text-anchor="end">'
-                f"{words(tick)}</text>"
-            )
-        for tick in x_ticks:
-            x = _LEFT + _WIDTH * self._x(tick)
-            parts.append(
-                f'<text class="tick" x="{x}%" y="{bottom + 17}" text-anchor="middle">'
-                f"{words(tick)}</text>"
-            )
-        middle = _LEFT + _WIDTH / 2
-        parts.append(
-            f'<text class="tick" x="{middle}%" y="{bottom + 35}" text-anchor="middle">'
-            f"{escape(x_label)}</text>"
-        )
-        return "".join(parts)
-
-    def box(self, start: float, stop: float, height: float) -> str:
-        """Place and size of a bar from 0 up, as attributes; a hair narrower than its bin."""
-        x, right = (_LEFT + _WIDTH * self._x(end) for end in (start, stop))
-        y = self.inner * self._y(height)
-        return (
-            f'x="{x:.2f}%" y="{_TOP + y:.1f}" width="{max(right - x - 0.12, 0.1):.2f}%" '
-            f'height="{self.inner - y:.1f}"'
-        )
-
-    def at(self, x: float, y: float) -> str:
-        """The middle of a dot, as attributes."""
-        across, down = _LEFT + _WIDTH * self._x(x), _TOP + self.inner * self._y(y)
-        return f'cx="{across:.2f}%" cy="{down:.1f}"'
-
-    def diagonal(self) -> str:
-        """From the lower left to the upper right."""
-        ends = f'x1="{_LEFT}%" y1="{_TOP + self.inner}" x2="{_LEFT + _WIDTH}%" y2="{_TOP}"'
-        return f'<line class="chance" {ends}/>'
-
-    def limit(self, value: float) -> str:
-        """A dashed line at `value`, or a word on the side where it lies beyond the plot."""
-        if not self.x_low <= value <= self.x_high:
-            is_left = value < self.x_low
-            at, anchor = (_LEFT, "start") if is_left else (_LEFT + _WIDTH, "end")
-            words = "← threshold" if is_left else "threshold →"
-            place = f'x="{at}%" y="{_TOP + 12}" text-anchor="{anchor}"'
-            return f'<text class="tick" {place}>{words}</text>'
-        x = _LEFT + _WIDTH * self._x(value)
-        return (
-            f'<line class="limit" x1="{x:.2f}%" x2="{x:.2f}%" y1="{_TOP - 4}" '
-            f'y2="{_TOP + self.inner}"/>'
-        )
-
-    def _x(self, x: float) -> float:
-        return (x - self.x_low) / (self.x_high - self.x_low)
-
-    def _y(self, y: float) -> float:
-        return 1 - (y - self.y_low) / (self.y_high - self.y_low)
 
 
 def _bar(bar: Bar | None, index: int, y: int, full: float) -> str:
@@ -297,12 +192,3 @@ def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """At most MAX_POINTS of the points, the last among them."""
     stride = math.ceil(len(points) / MAX_POINTS)
     return list(points[::-1][::stride][::-1])
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """About five round numbers that enclose `low` and `high`."""
-    span = high - low if high > low else max(abs(high), 1.0)
-    magnitude = 10 ** math.floor(math.log10(span / 4))
-    step = min((m * magnitude for m in (1, 2, 2.5, 5, 10)), key=lambda s: abs(span / s - 4.5))
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return [step * number for number in range(first, max(last, first + 1) + 1)]

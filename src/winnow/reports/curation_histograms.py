@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from winnow.reports.charts import histogram, ticks_within
+from winnow.reports.axes import ticks_within
+from winnow.reports.charts import histogram
 from winnow.reports.insight import RuleMeasure
 
 NUM_BINS = 40

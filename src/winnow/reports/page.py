@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.charts import NUM_COLOURS, Bar, BarGroup, bar_chart
+from winnow.reports.colours import DARK, LIGHT, NUM_COLOURS
 from winnow.reports.concepts import LISTED, TOP, ConceptSection, arrange, clip
 from winnow.reports.curation import Curation, Truth, read_curation
+from winnow.reports.evaluation import evaluation_section
 from winnow.reports.examples import TaskExamples, read_examples
 from winnow.reports.insight import Insight
 from winnow.reports.pictures import shorten
+from winnow.reports.robustness_plot import RobustnessPlot
 from winnow.reports.runs import Run, read_runs
-from winnow.reports.table import HeadlineRow, format_p, format_points, headline_of
+from winnow.reports.table import format_p, format_points, headline_of
 from winnow.reports.training import (
     LOSS,
     concept_curve,
@@ -34,6 +36,9 @@ from winnow.reports.training import (
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
+
+_HEADLINE_ROWS = 40
+"""Beyond that the table is folded, and the page begins with the plot of all sets."""
 
 NO_CONCEPTS = "No concepts were given, so nothing is known of what a teacher sees in the pictures."
 
@@ -50,14 +55,16 @@ def write_report(
     insight: Insight | None = None,
     concepts: ConceptSection | None = None,
     concepts_problem: str = NO_CONCEPTS,
+    robustness: Sequence[RobustnessPlot] = (),
 ) -> Path:
     """Write the page to `out` and return it.
 
     `tasks` (name -> folder) are where pictures for the examples come from; `notes` stand at the
     top; `truth` is what is known of planted noise; `insight` puts the selection's rules to a sample
     of its pairs again; `concepts` is what a teacher and the runs see in some pairs, and without it
-    `concepts_problem` says why it is missing. Raises InputError for a run or a selection that is
-    not there, or whose files are damaged.
+    `concepts_problem` says why it is missing; `robustness` are accuracies under shifts, each with
+    the line to compare with. Raises InputError for a run or a selection that is not there, or whose
+    files are damaged.
     """
     read = read_runs(runs)
     curation, curation_problem = _curation(selection, insight)
@@ -71,7 +78,7 @@ def write_report(
         notes=notes,
         runs=read,
         rows=headline_of(read),
-        top1_chart=_top1_chart(headline_of(read)),
+        evaluation=evaluation_section(read, robustness),
         curation=curation,
         curation_problem=curation_problem,
         truth=truth,
@@ -119,6 +126,7 @@ def _environment() -> "Environment":
     environment.filters["p_value"] = format_p
     environment.filters |= {"clip": clip, "shorten": shorten}
     environment.globals |= {"num_colours": NUM_COLOURS, "top": TOP, "listed": LISTED}
+    environment.globals |= {"light": LIGHT, "dark": DARK, "headline_rows": _HEADLINE_ROWS}
     # Captions of any script stay as they are, at a third to half of the size.
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment
@@ -162,19 +170,6 @@ def _training(runs: Sequence[Run]) -> _Training:
         with_concepts=[run.name for run in logged if learns_concepts(run)],
         missing=[run.name for run in runs if not run.metrics],
     )
-
-
-def _top1_chart(rows: Sequence[HeadlineRow]) -> "Markup | None":
-    groups = [
-        BarGroup(
-            label=row.task,
-            bars=[Bar(c.value, c.low, c.high) if c else None for c in row.cells],
-            chance=row.chance,
-        )
-        for row in rows
-        if row.metric == "top1"
-    ]
-    return bar_chart(groups) if groups else None
 
 
 def _provenance(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:

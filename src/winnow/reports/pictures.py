@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from winnow.data.columns import DETECT, Columns
-from winnow.data.images import ImageError, evaluation_view
+from winnow.data.images import ImageError, View, evaluation_view
 from winnow.data.ledger import Address
 from winnow.data.sources import open_reader, open_source
 
@@ -38,7 +38,7 @@ def thumbnail(data: bytes) -> str | None:
     from PIL import Image
 
     try:
-        view = evaluation_view(data, size=THUMBNAIL)
+        view = evaluation_view(data, view=View(THUMBNAIL))
     except ImageError:
         return None
     file = io.BytesIO()

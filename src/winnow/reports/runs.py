@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from winnow.config import read_json
+from winnow.statistics import NORMAL_95, wilson_interval
 from winnow.types import InputError
 
 _RECIPE_FILE, _RESULTS_FILE = "recipe.json", "evaluation/results.jsonl"
@@ -18,6 +19,14 @@ _RESULT_FIELDS = {
     *("task", "protocol", "metric", "value", "standard_error", "n", "chance", "precision"),
     *("model_fingerprint", "dataset_fingerprint", "version", "date"),
 }
+_LATER_FIELDS: dict[str, Any] = {
+    "split": "test",
+    "method": "",
+    "shots": None,
+    "subset": None,
+    "settings": {},
+}
+"""What a row meant before it said so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +40,7 @@ class Run:
     metrics: list[dict[str, float]]
     """Rows of metrics.jsonl in order of steps."""
     results: list[dict[str, Any]]
-    """Rows of evaluation/results.jsonl."""
+    """Rows of evaluation/results.jsonl; those of an older winnow with what later ones say too."""
 
     def result(self, task: str, protocol: str, metric: str) -> dict[str, Any] | None:
         """The row of one number; None where it was not measured."""
@@ -65,10 +74,23 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
             folder=folder,
             recipe=_read_recipe(folder / _RECIPE_FILE),
             metrics=_read_rows(folder / "metrics.jsonl", {"step"}),
-            results=_read_rows(folder / _RESULTS_FILE, _RESULT_FIELDS),
+            results=[_complete(row) for row in _read_rows(folder / _RESULTS_FILE, _RESULT_FIELDS)],
         )
         for folder, name in zip(folders, _names(folders), strict=True)
     ]
+
+
+def _complete(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the fields that an older winnow did not write."""
+    row = _LATER_FIELDS | row
+    if "low" in row:
+        return row
+    value, error, n = row["value"], row["standard_error"], row["n"]
+    if row["metric"] == "mean_per_class":
+        ends = max(0.0, value - NORMAL_95 * error), min(1.0, value + NORMAL_95 * error)
+        return row | {"low": ends[0], "high": ends[1], "interval": "standard error"}
+    low, high = wilson_interval(value, n)
+    return row | {"low": low, "high": high, "interval": "wilson"}
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -9,8 +9,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from winnow.predictions import hits_of
 from winnow.reports.runs import Run, read_runs
-from winnow.statistics import PairedDifference, paired_difference, wilson_interval
+from winnow.statistics import PairedDifference, paired_difference
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,9 +32,10 @@ class Cell:
     value: float
     standard_error: float
     low: float
-    """End of the 95 % Wilson interval, as is `high`."""
+    """End of the 95 % interval, as is `high`."""
     high: float
-    times_chance: float
+    times_chance: float | None
+    """None where chance is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class HeadlineRow:
     label: str
     """The metric for people."""
     n: int
-    chance: float
+    chance: float | None
     runs: tuple[str, ...]
     """Names, as are the next in order."""
     cells: tuple[Cell | None, ...]
@@ -90,7 +92,7 @@ def render(rows: Sequence[HeadlineRow]) -> "Table":
             table.add_row(
                 f" {row.label}",
                 *map(_cell_text, row.cells),
-                f"{100 * row.chance:.2f}",
+                "–" if row.chance is None else f"{100 * row.chance:.2f}",
                 f"{row.n:,}",
                 *map(_difference_text, row.differences[1:]),
             )
@@ -110,17 +112,7 @@ def format_p(p_value: float) -> str:
 def hits(run: Run, *, task: str, protocol: str, metric: str) -> dict[str, bool] | None:
     """For every sample (key, or caption) whether the run has it right; None without predictions."""
     table = run.predictions(task, protocol)
-    if table is None:
-        return None
-    names = table.column("key" if protocol == "zero-shot" else "query").to_pylist()
-    ranks = table.column("rank").to_pylist()
-    directions = [None] * len(names)
-    wanted, within = None, metric.removeprefix("top")
-    if protocol == "retrieval":
-        directions = table.column("direction").to_pylist()
-        wanted, _, within = metric.partition("_recall@")
-    rows = zip(names, ranks, directions, strict=True)
-    return {name: rank <= int(within) for name, rank, way in rows if way == wanted}
+    return None if table is None else hits_of(table, metric)
 
 
 def _row(runs: Sequence[Run], task: str, protocol: str, metric: str) -> HeadlineRow | None:
@@ -149,13 +141,12 @@ def _row(runs: Sequence[Run], task: str, protocol: str, metric: str) -> Headline
 def _cell(result: dict[str, Any] | None) -> Cell | None:
     if result is None:
         return None
-    low, high = wilson_interval(result["value"], result["n"])
     return Cell(
         value=result["value"],
         standard_error=result["standard_error"],
-        low=low,
-        high=high,
-        times_chance=result["value"] / result["chance"],
+        low=result["low"],
+        high=result["high"],
+        times_chance=result["value"] / result["chance"] if result["chance"] else None,
     )
 
 

@@ -187,8 +187,9 @@ def test_fit_shows_what_was_trained_on(packaged):
 
 def test_every_held_out_drawing_shows_a_concept_that_is_trained(packaged):
     trained = {row["concept"] for row in truth_of(packaged)}
-    for folder in packaged.tasks.values():
-        assert set((folder / "classnames.txt").read_text().splitlines()) <= trained
+    for name, folder in packaged.tasks.items():
+        if not name.endswith("-kinds"):
+            assert set((folder / "classnames.txt").read_text().splitlines()) <= trained
 
 
 @pytest.mark.parametrize("name", ["fit", "held-out-drawings", "twemoji", "noto-mono"])
@@ -206,6 +207,25 @@ def test_a_task_reads_back_in_its_layout(packaged, name):
         with Image.open(io.BytesIO(task[f"{key}.png"])) as picture:
             picture.load()
             assert picture.width == picture.height >= 48
+
+
+def test_kinds_split_a_vendor_s_pictures_by_lot_and_concept(packaged):
+    lots = {"train": set(), "test": set()}
+    for vendor in ("twemoji", "noto-mono"):
+        folder = packaged.tasks[f"{vendor}-kinds"]
+        names = (folder / "classnames.txt").read_text().splitlines()
+        assert len(names) == 8
+        assert "heart" in names
+        whole = {n for n in members(packaged.tasks[vendor] / "test" / "0.tar") if "png" in n}
+        for split, concepts in lots.items():
+            task = members(folder / split / "0.tar")
+            pictures = {name for name in task if name.endswith(".png")}
+            assert pictures <= whole
+            concepts |= {name.removeprefix(f"{vendor}-").split("-", 1)[1] for name in pictures}
+            assert all(0 <= int(task[name.replace(".png", ".cls")]) < 8 for name in pictures)
+    assert lots["train"]
+    assert lots["test"]
+    assert not lots["train"] & lots["test"]
 
 
 def pixels(content: bytes) -> bytes:

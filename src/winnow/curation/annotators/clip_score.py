@@ -4,8 +4,7 @@
 
 with x and t the embeddings of picture and caption (Hessel et al., "CLIPScore", arXiv 2104.08718,
 without its factor 2.5 and its cut at 0; the `clip_*_similarity_score` of DataComp, arXiv
-2304.14108). The picture is the view that `winnow evaluate` takes: the centre, its shortest side
-resized to the model's.
+2304.14108). The picture is the view that `winnow evaluate` takes, the model's own.
 """
 
 import itertools
@@ -18,14 +17,14 @@ import numpy as np
 import pyarrow as pa
 
 from winnow.curation.annotators.annotator import ERROR, Annotate, Annotator
-from winnow.data.images import ImageError, evaluation_view
+from winnow.data.images import VIEW_VERSION, ImageError, View, evaluation_view
 from winnow.types import InputError
 
 if TYPE_CHECKING:
     from winnow.models.encoder import Encoder
 
 _VERSION = 1
-"""To be raised with any change in the view of a picture or in what is made of the features."""
+"""To be raised with any change in what is made of the features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class ClipScore(Annotator):
 
     def identity(self) -> str:
         """See Annotator: weights, architecture and preprocessing. Raises InputError."""
-        return f"{self.name} {_VERSION} {self._fingerprint}"
+        return f"{self.name} {_VERSION} view {VIEW_VERSION} {self._fingerprint}"
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -100,9 +99,7 @@ def _score(
     encoder: "Encoder", pairs: list[tuple[str, bytes]]
 ) -> Iterator[tuple[float | None, str | None]]:
     """Score or error of every pair."""
-    views: list[np.ndarray | ImageError] = [
-        _view(picture, encoder.image_size) for _, picture in pairs
-    ]
+    views: list[np.ndarray | ImageError] = [_view(picture, encoder.view) for _, picture in pairs]
     readable = [v for v in views if not isinstance(v, ImageError)]
     captions = [c for (c, _), v in zip(pairs, views, strict=True) if not isinstance(v, ImageError)]
     cosines = iter(_cosines(encoder, np.stack(readable), captions) if readable else [])
@@ -117,9 +114,9 @@ def _score(
             yield None, f"score not finite: the model gives {cosine}"
 
 
-def _view(picture: bytes, size: int) -> np.ndarray | ImageError:
+def _view(picture: bytes, view: View) -> np.ndarray | ImageError:
     try:
-        return evaluation_view(picture, size=size)
+        return evaluation_view(picture, view=view)
     except ImageError as error:
         return error
 
@@ -128,8 +125,6 @@ def _cosines(encoder: "Encoder", image_BCHW: np.ndarray, captions: list[str]) ->
     import torch
     from torch.nn.functional import cosine_similarity
 
-    # A GPU takes TF32, numbers of 10 bits, for convolutions unless it is told not to.
-    with torch.backends.cudnn.flags(allow_tf32=False):
-        image_BD = encoder.encode_image(torch.from_numpy(image_BCHW))
-        text_BD = encoder.encode_text(captions)
+    image_BD = encoder.encode_image(torch.from_numpy(image_BCHW))
+    text_BD = encoder.encode_text(captions)
     return cosine_similarity(image_BD, text_BD, dim=1).tolist()

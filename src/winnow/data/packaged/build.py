@@ -57,7 +57,8 @@ class Packaged:
     truth: Path
     """Parquet file (shards.TRUTH_SCHEMA), one row per training sample in shard order."""
     tasks: dict[str, Path]
-    """Evaluation sets: "fit" (trained on), "held-out-drawings", "twemoji", "noto-mono"."""
+    """Evaluation sets: "fit" (trained on), "held-out-drawings", "twemoji", "noto-mono", and of the
+    last two also kinds of concepts, with a split to fit probes on: "twemoji-kinds", ..."""
 
 
 def default_directory(config: PackagedConfig = PackagedConfig()) -> Path:
@@ -113,13 +114,16 @@ def _write(directory: Path, config: PackagedConfig, processes: int | None) -> di
     write_training(
         directory, samples, contents.rasters, partial(in_processes, what="encoding the shards")
     )
-    for name, drawings in contents.tasks.items():
-        folder = directory / "tasks" / name
-        write_task(folder, drawings, contents.rasters, contents.classes, seed=config.seed)
+    for name, task in contents.tasks.items():
+        write_task(directory / "tasks" / name, task, contents.rasters, seed=config.seed)
     return {
         "classes": len(contents.classes),
         "training samples": len(samples),
-        **{name: len(drawings) for name, drawings in contents.tasks.items()},
+        **{
+            f"{name} {split}": len(drawings)
+            for name, task in contents.tasks.items()
+            for split, drawings in task.splits.items()
+        },
     }
 
 

@@ -17,6 +17,8 @@ from functools import cache
 _SELECTORS = {0xFE0E, 0xFE0F}
 _SKIN_TONES = {f"{point:x}" for point in range(0x1F3FB, 0x1F400)}
 _REGIONAL_INDICATORS = range(0x1F1E6, 0x1F200)
+KINDS = ("face", "person", "woman", "man", "hand", "heart", "arrow", "button")
+"""Words that many concepts have in their names; what they show differs as much as faces do."""
 _TAG_END = 0xE007F  # closes the sequence of a region's flag (England, Scotland, Wales)
 
 
@@ -112,6 +114,13 @@ def codes_by_name() -> dict[str, str]:
     pairs = {(a.lower(), c.code) for c in concepts().values() for a in c.aliases}
     uses = Counter(alias for alias, _ in pairs)
     return {alias: code for alias, code in sorted(pairs) if uses[alias] == 1} | names
+
+
+def kind_of(concept: Concept) -> str | None:
+    """The kind that is in a concept's name; None where none is, or several are."""
+    words = set(concept.name.lower().split())
+    kinds = [kind for kind in KINDS if kind in words]
+    return kinds[0] if len(kinds) == 1 else None
 
 
 def _is_flag(text: str) -> bool:

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from winnow.data.ledger import make_uid
 from winnow.data.packaged.captions import TEMPLATES, caption
-from winnow.data.packaged.concepts import Concept, concepts
+from winnow.data.packaged.concepts import concepts
+from winnow.data.packaged.contents import TaskContents
 from winnow.data.packaged.noise import Sample
 from winnow.data.packaged.raster import Encoding, Raster, encode
 from winnow.data.packaged.vendors import Drawing
@@ -65,28 +66,25 @@ def write_training(
     pq.write_table(pa.Table.from_pylist(truth, TRUTH_SCHEMA), directory / "truth.parquet")
 
 
-def write_task(
-    folder: Path,
-    drawings: Sequence[Drawing],
-    rasters: dict[str, Raster],
-    classes: Sequence[Concept],
-    *,
-    seed: int,
-) -> None:
-    """Write an evaluation set in clip-benchmark's webdataset layout, captions included."""
-    labels = {concept.code: label for label, concept in enumerate(classes)}
-    members = []
-    for drawing in drawings:
-        if drawing.concept is None:
-            raise ValueError(f"{drawing.identity} shows no concept and cannot be a test")
-        words = caption(drawing, seed=seed)
-        members.append(_Member(f"{drawing.identity}.png", rasters[drawing.identity].png))
-        members.append(_Member(f"{drawing.identity}.cls", str(labels[drawing.concept]).encode()))
-        members.append(_Member(f"{drawing.identity}.txt", words.encode()))
-    _write_tar(folder / "test" / "0.tar", members)
-    _write_lines(folder / "test" / "nshards.txt", ["1"])
-    _write_lines(folder / "classnames.txt", [concept.name for concept in classes])
+def write_task(folder: Path, task: TaskContents, rasters: dict[str, Raster], *, seed: int) -> None:
+    """Write an evaluation set in clip-benchmark's webdataset layout."""
+    for split, drawings in task.splits.items():
+        members = [m for d in drawings for m in _task_members(d, task, rasters, seed=seed)]
+        _write_tar(folder / split / "0.tar", members)
+        _write_lines(folder / split / "nshards.txt", ["1"])
+    _write_lines(folder / "classnames.txt", task.classnames)
     _write_lines(folder / "zeroshot_classification_templates.txt", TEMPLATES)
+
+
+def _task_members(
+    drawing: Drawing, task: TaskContents, rasters: dict[str, Raster], *, seed: int
+) -> Iterator[_Member]:
+    if drawing.concept is None:
+        raise ValueError(f"{drawing.identity} shows no concept and cannot be a test")
+    yield _Member(f"{drawing.identity}.png", rasters[drawing.identity].png)
+    yield _Member(f"{drawing.identity}.cls", str(task.label_of[drawing.concept]).encode())
+    if task.with_captions:
+        yield _Member(f"{drawing.identity}.txt", caption(drawing, seed=seed).encode())
 
 
 def _metadata(key: str, picture: bytes, words: str, side: int) -> dict:

@@ -1,0 +1,148 @@
+"""Rows of features, computed once, part by part, by any number of processes, and kept by a key.
+
+    CACHE/KEY/00000.npz ...   some rows of every array, while not all are there
+    CACHE/KEY/NAME.npy        all rows of one array; memory-mapped
+    CACHE/KEY/facts.json      what the key is made of, and the shapes; written last
+
+The key is a hash of all that the rows depend on, so whatever changes makes another key and nothing
+stale can be read. A part appears whole or not at all: a killed computation goes on after it, on as
+many ranks as there are then. Part i is of rank i modulo their number; the first one joins them.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from winnow.config import read_json, write_json
+from winnow.data.folder import claimed
+from winnow.distributed import barrier, world
+from winnow.types import InputError
+
+FACTS_FILE = "facts.json"
+
+
+class Part(NamedTuple):
+    """Rows from `start` up to `stop`."""
+
+    number: int
+    start: int
+    stop: int
+
+
+Compute = Callable[[Sequence[Part]], Iterable[tuple[Part, Mapping[str, np.ndarray]]]]
+"""Gives the named arrays of every part asked for; the same names for each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureCache:
+    """A folder of computed rows."""
+
+    folder: Path
+
+    def rows(
+        self,
+        depends: Mapping[str, Any],
+        compute: Compute,
+        *,
+        num_rows: int,
+        part_rows: int,
+        before_facts: Callable[[Path], None] = lambda _: None,
+    ) -> tuple[Path, dict[str, np.ndarray]]:
+        """The folder of what `depends` describes and its arrays, computed as far as they lack.
+
+        `before_facts` may put further files beside them; one rank calls it. Raises InputError where
+        another process computes the same, or where what is there is damaged.
+        """
+        key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:32]
+        folder = self.folder / key
+        # Ranks look before any of them can have changed what is there.
+        is_whole = (folder / FACTS_FILE).is_file()
+        barrier()
+        if not is_whole:
+            with _claimed_by_first(folder):
+                _compute_missing(folder, compute, list(parts_of(num_rows, part_rows)))
+                barrier()
+                if world().rank == 0:
+                    shapes = _join(folder, num_rows)
+                    before_facts(folder)
+                    write_json(folder / FACTS_FILE, {"depends": depends, "shapes": shapes})
+                    _sweep(folder)
+                barrier()
+        return folder, _load(folder)
+
+
+def parts_of(num_rows: int, part_rows: int) -> Iterator[Part]:
+    """The parts of so many rows."""
+    for number, start in enumerate(range(0, num_rows, part_rows)):
+        yield Part(number, start, min(start + part_rows, num_rows))
+
+
+@contextlib.contextmanager
+def _claimed_by_first(folder: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        if world().rank == 0:
+            stack.enter_context(claimed(folder, doing="computing features into"))
+        barrier()
+        yield
+
+
+def _compute_missing(folder: Path, compute: Compute, parts: Sequence[Part]) -> None:
+    own = parts[world().rank :: world().size]
+    missing = [part for part in own if not _part_file(folder, part.number).is_file()]
+    for part, arrays in compute(missing):
+        path = _part_file(folder, part.number)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        partial.replace(path)
+
+
+def _part_file(folder: Path, number: int) -> Path:
+    return folder / f"{number:05}.npz"
+
+
+def _join(folder: Path, num_rows: int) -> dict[str, list[int]]:
+    """Put the parts of every array one behind the other; their shapes."""
+    joined: dict[str, np.ndarray] = {}
+    start = 0
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path, allow_pickle=False) as part:
+            for name in part.files:
+                rows = part[name]
+                if name not in joined:
+                    joined[name] = np.lib.format.open_memmap(
+                        folder / f"{name}.npy", "w+", rows.dtype, (num_rows, *rows.shape[1:])
+                    )
+                joined[name][start : start + len(rows)] = rows
+            start += len(rows)
+    for array in joined.values():
+        array.flush()  # type: ignore[attr-defined]
+    return {name: list(array.shape) for name, array in joined.items()}
+
+
+def _sweep(folder: Path) -> None:
+    for path in [*folder.glob("*.npz"), *folder.glob("*.partial")]:
+        path.unlink()
+
+
+def _load(folder: Path) -> dict[str, np.ndarray]:
+    facts = read_json(folder / FACTS_FILE)
+    try:
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in facts["shapes"]
+        }
+        if any(list(array.shape) != facts["shapes"][name] for name, array in arrays.items()):
+            raise ValueError("an array has another shape than facts.json says")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"the features in {folder} are damaged ({error}): delete the folder, and the same "
+            "command computes them again"
+        ) from error
+    return arrays

@@ -1,0 +1,274 @@
+"""The linear probe: logistic regression on frozen features, its strength chosen by validation.
+
+    C* = argmax over the C tried of accuracy(validation), the smallest of equals;
+    the probe is the fit at C* to training and validation samples together
+
+Radford et al. 2021 (arXiv 2103.00020, appendix A.3) on features before the projection, and a
+cheaper search, the default. `logistic.py` has the fit; each begins where the nearest one before
+ended.
+
+- `openai`: 7 strengths from 1e-6 to 1e6, then the interval around the best is halved until there
+  are 8 steps a decade: at most 15 fits of a grid of 97 points.
+- `half-decades`: from 1e-6 upwards by half decades, until the accuracy has been below its best for
+  `PATIENCE` in a row, or nothing is left to gain. Small strengths are the cheap ones to fit.
+
+Only training and validation samples come in here. Test samples meet a probe when it is done.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from winnow.evaluation.features import Labelled, LinearClassifier
+from winnow.evaluation.few_shot.shots import class_orders
+from winnow.evaluation.logistic import MAX_ITERATIONS, TOLERANCE, Fit, Regression
+from winnow.types import InputError
+
+STEPS_A_DECADE = 8
+LOWEST, HIGHEST = -6 * STEPS_A_DECADE, 6 * STEPS_A_DECADE
+"""Ends of the grid, as steps from C = 1."""
+PATIENCE = 3
+OWN_SPLIT = "the set's own validation split"
+_ROWS_AT_ONCE = 16384
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearProbe:
+    """How the strength is searched for, and on what."""
+
+    search: Literal["half-decades", "openai"] = "half-decades"
+    """Which strengths are tried: see the module."""
+    held_out: float = 0.2
+    """Share of each class's training samples that choose, where a set has no validation split."""
+    seed: int = 0
+    """Which samples these are."""
+    max_iterations: int = MAX_ITERATIONS
+    """Of one fit."""
+    tolerance: float = TOLERANCE
+    """How near to its least value a fit must come, relatively."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1:
+            raise InputError(f"held_out must be between 0 and 1, not {self.held_out}")
+
+
+class PathPoint(NamedTuple):
+    """One strength that was tried."""
+
+    strength: float
+    validation_accuracy: float
+    loss: float
+    iterations: int
+    converged: bool
+
+
+class Chosen(NamedTuple):
+    """The probe, and how its strength was chosen."""
+
+    classifier: LinearClassifier
+    strength: float
+    path: tuple[PathPoint, ...]
+    """In the order of the trials."""
+    final: Fit
+    """To training and validation samples."""
+    held_out: str
+    """Which samples chose."""
+    search: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """For the row of results."""
+        path = sorted(self.path)
+        return {
+            "search": self.search,
+            "strength": self.strength,
+            "chosen_by": self.held_out,
+            "path": [(point.strength, point.validation_accuracy) for point in path],
+            "not_converged": [point.strength for point in path if not point.converged],
+            "converged": self.final.converged,
+            "iterations": self.final.iterations,
+        }
+
+
+class HeldOut(NamedTuple):
+    """Rows of the training split, ascending."""
+
+    training: np.ndarray
+    validation: np.ndarray
+
+
+def choose(
+    train: Labelled,
+    validation: Labelled,
+    *,
+    num_classes: int,
+    config: LinearProbe,
+    device: str | torch.device = "cpu",
+    held_out: str = OWN_SPLIT,
+) -> Chosen:
+    """Choose the strength on `validation`, and fit at it to both. Raises InputError.
+
+    `held_out` says in words what `validation` is.
+    """
+    if len(validation.label_N) == 0:
+        raise InputError(
+            "there are no validation samples to choose the linear probe's strength by: give the "
+            "set a validation split, or more training samples of a class"
+        )
+    trials = _Trials(train, validation, num_classes, config, device)
+    best = SEARCHES[config.search](trials.accuracy)
+    start = trials.fits[best].classifier
+    path = tuple(trials.points.values())
+    del trials  # and with it the features' copy, before there is one of all
+    both = Labelled(
+        np.concatenate([train.feature_ND, validation.feature_ND]),
+        np.concatenate([train.label_N, validation.label_N]),
+    )
+    final = Regression(both, num_classes=num_classes, device=device).fit(
+        strength_at(best),
+        start=start,
+        max_iterations=config.max_iterations,
+        tolerance=config.tolerance,
+    )
+    return Chosen(final.classifier, strength_at(best), path, final, held_out, config.search)
+
+
+def choose_holding_out(
+    train: Labelled,
+    keys: Sequence[str],
+    *,
+    fingerprint: str,
+    num_classes: int,
+    config: LinearProbe,
+    device: str | torch.device = "cpu",
+) -> Chosen:
+    """For a set without a validation split: `hold_out` and `choose`."""
+    rows = hold_out(
+        train.label_N,
+        keys,
+        fingerprint=fingerprint,
+        num_classes=num_classes,
+        share=config.held_out,
+        seed=config.seed,
+    )
+    return choose(
+        train.rows(rows.training),
+        train.rows(rows.validation),
+        num_classes=num_classes,
+        config=config,
+        device=device,
+        held_out=f"{len(rows.validation):,} held out of {len(keys):,} training samples",
+    )
+
+
+def hold_out(
+    label_N: np.ndarray,
+    keys: Sequence[str],
+    *,
+    fingerprint: str,
+    num_classes: int,
+    share: float,
+    seed: int,
+) -> HeldOut:
+    """A share of each class, first by the hash of (data set, seed, key), whatever the rows' order.
+
+    At least one of a class that has two samples, none of one that has one; never all.
+    """
+    orders = class_orders(
+        keys, label_N, num_classes=num_classes, fingerprint=fingerprint, seed=seed
+    )
+    held = [order[: _count(len(order), share)] for order in orders]
+    is_held_N = np.zeros(len(label_N), bool)
+    is_held_N[np.concatenate(held)] = True
+    return HeldOut(np.flatnonzero(~is_held_N), np.flatnonzero(is_held_N))
+
+
+def strength_at(step: int) -> float:
+    """C at a step of the grid."""
+    return float(10 ** (step / STEPS_A_DECADE))
+
+
+def half_decades(accuracy: Callable[[int], float]) -> int:
+    """The best step of those that the default search tries."""
+    found: dict[int, float] = {}
+    for step in range(LOWEST, HIGHEST + 1, STEPS_A_DECADE // 2):
+        found[step] = accuracy(step)
+        best, latest = max(found.values()), list(found.values())[-PATIENCE:]
+        if best == 1 or max(latest) < best:
+            break
+    return _best(found)
+
+
+def openai(accuracy: Callable[[int], float]) -> int:
+    """The best step of those that OpenAI's search tries."""
+    interval = 2 * STEPS_A_DECADE
+    found = {step: accuracy(step) for step in range(LOWEST, HIGHEST + 1, interval)}
+    while interval > 1:
+        interval //= 2
+        peak = _best(found)
+        for step in (peak - interval, peak + interval):
+            if LOWEST <= step <= HIGHEST:
+                found[step] = accuracy(step)
+    return _best(found)
+
+
+SEARCHES = {"half-decades": half_decades, "openai": openai}
+
+
+class _Trials:
+    """Fits at steps of the grid, each from the nearest one before."""
+
+    def __init__(
+        self,
+        train: Labelled,
+        validation: Labelled,
+        num_classes: int,
+        config: LinearProbe,
+        device: str | torch.device,
+    ) -> None:
+        self.regression = Regression(train, num_classes=num_classes, device=device)
+        self.validation, self.config = validation, config
+        self.fits: dict[int, Fit] = {}
+        self.points: dict[int, PathPoint] = {}
+
+    def accuracy(self, step: int) -> float:
+        """On the validation samples."""
+        nearest = min(self.fits, key=lambda other: (abs(other - step), other), default=None)
+        fit = self.regression.fit(
+            strength_at(step),
+            start=None if nearest is None else self.fits[nearest].classifier,
+            max_iterations=self.config.max_iterations,
+            tolerance=self.config.tolerance,
+        )
+        accuracy = accuracy_of(fit.classifier, self.validation)
+        self.fits[step] = fit
+        self.points[step] = PathPoint(
+            strength_at(step), accuracy, fit.loss, fit.iterations, fit.converged
+        )
+        return accuracy
+
+
+def accuracy_of(classifier: LinearClassifier, samples: Labelled) -> float:
+    """The share of samples whose own class has the highest logit, the first of equals."""
+    hits = sum(
+        int((classifier.logits(feature_CD).argmax(axis=1) == label_C).sum())
+        for feature_CD, label_C in _blocks(samples)
+    )
+    return hits / len(samples.label_N)
+
+
+def _blocks(samples: Labelled) -> Iterator[Labelled]:
+    for start in range(0, len(samples.label_N), _ROWS_AT_ONCE):
+        yield Labelled(*(array[start : start + _ROWS_AT_ONCE] for array in samples))
+
+
+def _best(found: dict[int, float]) -> int:
+    """The strongest regularization of those that are best."""
+    return max(found, key=lambda step: (found[step], -step))
+
+
+def _count(samples: int, share: float) -> int:
+    return 0 if samples < 2 else min(max(1, round(share * samples)), samples - 1)

@@ -1,0 +1,138 @@
+"""What `winnow compare` takes and does: is the second model better than the first?"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from winnow.config import write_json
+from winnow.evaluation.comparing import Comparison, Comparisons, compare
+from winnow.predictions import split_direction
+from winnow.recipes.evaluations import evaluation_folder
+from winnow.types import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Two models on the same samples: differences, how sure they are, and who wins on how many."""
+
+    first: tyro.conf.Positional[Path]
+    """The reference: a run, or a folder that `winnow evaluate` wrote."""
+    second: tyro.conf.Positional[Path]
+    """What is compared with it."""
+    metric: Literal["main", "all"] = "main"
+    """The metric by which each task counts, or every one."""
+    resamples: int = 5000
+    """Draws of the bootstrap; the least p-value that it can give is 2 in that many."""
+    seed: int = 0
+    """Of the draws."""
+    out: Path | None = None
+    """Also write the numbers into this json file."""
+
+    def __post_init__(self) -> None:
+        if self.resamples < 100:
+            raise InputError(f"resamples is {self.resamples}; an interval needs at least 100")
+
+
+def run_compare(options: Compare, *, say: Callable[..., None]) -> None:
+    """Compare, and say what came out."""
+    found = compare(
+        evaluation_folder(options.first),
+        evaluation_folder(options.second),
+        metrics=options.metric,
+        resamples=options.resamples,
+        seed=options.seed,
+    )
+    say(comparison_table(found))
+    for sentence in _sentences(found):
+        say(sentence, markup=False)
+    if options.out is not None:
+        write_json(options.out, _as_json(options, found))
+        say(f"written to {options.out}", markup=False)
+
+
+def comparison_table(found: Comparisons) -> "Table":
+    """Every comparison for the terminal, 80 columns wide: percent, points and their interval."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title="second against first, %",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("", overflow="fold")
+    for name in ("first", "second", "change, 95 %", "p", "Holm", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for task, comparisons in groupby(found.comparisons, key=lambda one: one.measured.task):
+        table.add_row(Text(task, style="bold"))
+        for one in comparisons:
+            holm = "" if one.adjusted_p is None else _p_words(one.adjusted_p)
+            p_words = _p_words(one.difference.p_value)
+            cells = (_metric(one), *_numbers(one), p_words, holm, f"{one.difference.n:,}")
+            table.add_row(*map(Text, cells))
+    return table
+
+
+def _sentences(found: Comparisons) -> Iterator[str]:
+    """Who wins on how many tasks, and what was not compared."""
+    for group, test in found.sign_tests.items():
+        decided = test.wins + test.losses
+        ties = f", {test.ties} equal and left out" if test.ties else ""
+        yield (
+            f"{group}: second wins {test.wins} of {decided}{ties}; "
+            f"sign test p = {_p_words(test.p_value)}"
+        )
+    for one in found.left_out:
+        yield f"left out {one.task} ({one.protocol}): {one.why}"
+
+
+def _as_json(options: Compare, found: Comparisons) -> dict[str, Any]:
+    return {
+        "first": str(options.first),
+        "second": str(options.second),
+        "metric": options.metric,
+        "resamples": options.resamples,
+        "seed": options.seed,
+        "comparisons": [
+            {
+                **one.measured._asdict(),
+                "group": one.measured.group,
+                "is_main": one.is_main,
+                **asdict(one.difference),
+                "adjusted_p": one.adjusted_p,
+            }
+            for one in found.comparisons
+        ],
+        "left_out": [asdict(one) for one in found.left_out],
+        "sign_tests": {group: asdict(test) for group, test in found.sign_tests.items()},
+    }
+
+
+def _metric(one: Comparison) -> str:
+    direction, name = split_direction(one.measured.metric)
+    arrow = {"image_to_text": "I→T ", "text_to_image": "T→I "}.get(direction, "")
+    probe = "" if one.measured.group == "zero-shot" else f"{one.measured.group}: "
+    return f" {probe}{arrow}{name}"
+
+
+def _numbers(one: Comparison) -> list[str]:
+    found = one.difference
+    # A rank is no share of anything.
+    scale = 1 if split_direction(one.measured.metric)[1] == "median_rank" else 100
+    ends = (found.difference, found.low, found.high)
+    change, low, high = (f"{scale * value:+.1f}" for value in ends)
+    both = [f"{scale * value:.1f}" for value in (found.first, found.second)]
+    return [*both, f"{change} [{low}, {high}]".replace("-", "−")]
+
+
+def _p_words(p_value: float) -> str:
+    return "<.001" if p_value < 0.001 else f"{p_value:.3f}"

@@ -1,0 +1,127 @@
+import pytest
+from set_makers import CODES, NAMES, TEMPLATES, emoji, write_lists
+
+from winnow.evaluation.sets import MissingSetError, open_set, splits_of
+from winnow.types import InputError
+
+
+def flat(folder, ones=None):
+    for one in emoji()[:6] if ones is None else ones:
+        place = folder / one.name.partition("-")[2]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{one.name}.png").write_bytes(one.png)
+    return folder
+
+
+def test_a_folder_a_class_in_each_split(image_folder):
+    assert splits_of(image_folder) == ("train", "val")
+    found = open_set(image_folder, split="val")
+    assert (found.label_kind, found.num_samples, found.has_captions) == ("single", 6, False)
+    assert found.classnames == tuple(CODES)
+    assert found.templates == ("a photo of a {c}.",)
+    for samples in (list(found.samples()), list(found.samples())):
+        assert [s.image for s in samples] == [one.png for one in emoji()[6:]]
+        assert [s.labels for s in samples] == [(n,) for n in range(6)]
+        assert samples[1].key == "1f34e/openmoji-1f34e.PNG"
+
+
+def test_class_folders_without_a_split_are_the_test_split(tmp_path):
+    folder = flat(tmp_path, emoji())
+    (folder / ".hidden").mkdir()
+    (folder / "readme.txt").write_text("no picture")
+    assert splits_of(folder) == ("test",)
+    found = open_set(folder)
+    assert [s.labels[0] for s in found.samples()] == sorted([*range(6), *range(6)])
+    keys = [s.key for s in found.samples()]
+    assert keys == sorted(keys)
+
+
+def test_names_and_prompts_come_from_the_lists(image_folder):
+    write_lists(image_folder)
+    found = open_set(image_folder, split="val")
+    assert (found.classnames, found.templates) == (NAMES, TEMPLATES)
+
+
+def test_a_list_with_folders_may_hold_classes_that_are_not_here(tmp_path):
+    folder = flat(tmp_path / "subset", [emoji()[5], emoji()[1]])
+    lines = [f"{code}\t{name}" for code, name in reversed(CODES.items())]
+    (folder / "classnames.txt").write_text("\n".join(lines))
+    found = open_set(folder)
+    assert found.classnames == tuple(reversed(NAMES))
+    assert [(s.key[:5], s.labels) for s in found.samples()] == [("1f34e", (4,)), ("1f697", (0,))]
+
+
+def test_labels_are_the_same_in_all_splits(image_folder):
+    (image_folder / "val" / "1f34c").rename(image_folder.parent / "away")
+    found = open_set(image_folder, split="val")
+    assert found.classnames == tuple(CODES)
+    assert [s.labels[0] for s in found.samples()] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (NAMES[:5], "has 5 names for 6 class folders"),
+        ((*NAMES, "owl"), "has 7 names for 6 class folders"),
+        ([f"{c}\tx" for c in [*CODES][:5]], r"not '1f697' \(1 class folders are not listed\)"),
+        ([f"{c}\tx" for c in [*CODES, "1f34c"]], "lists the folder '1f34c' 2 times"),
+        (["1f34c\tbanana", "apple"], "line 2 has no tab between folder and name: 'apple'"),
+    ],
+)
+def test_names_that_do_not_fit_the_folders_are_refused(image_folder, lines, problem):
+    (image_folder / "classnames.txt").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=rf"classnames\.txt {problem}|{problem}"):
+        open_set(image_folder, split="val")
+
+
+def test_a_template_without_the_class_is_refused(image_folder):
+    file = image_folder / "zeroshot_classification_templates.txt"
+    file.write_text("a {c}\na photo\n")
+    with pytest.raises(InputError, match=r"templates\.txt line 2 has no \{c\}"):
+        open_set(image_folder, split="val")
+
+
+def test_an_empty_class_folder_is_named(tmp_path):
+    folder = flat(tmp_path)
+    (folder / "1f43a").mkdir()
+    with pytest.raises(InputError, match="1f43a holds no picture"):
+        open_set(folder)
+
+
+def test_pictures_one_folder_deeper_are_not_lost_in_silence(tmp_path):
+    folder = flat(tmp_path)
+    (folder / "1f34c" / "more").mkdir()
+    with pytest.raises(InputError, match="1f34c/more is a folder within a class folder"):
+        open_set(folder)
+
+
+def test_an_empty_picture_is_named(tmp_path):
+    folder = flat(tmp_path)
+    (folder / "1f34c" / "none.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"sample 1f34c/none\.jpg has an empty picture"):
+        open_set(folder)
+
+
+def test_a_picture_that_cannot_be_opened_is_named(tmp_path):
+    folder = flat(tmp_path)
+    (folder / "1f34c" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    with pytest.raises(InputError, match=r"1f34c/gone\.jpg, which cannot be read \(No such file"):
+        open_set(folder)
+
+
+def test_a_table_among_class_folders_is_passed_over(tmp_path):
+    folder = flat(tmp_path)
+    (folder / "metadata.csv").write_text("file_name,label\n1f34c/twemoji-1f34c.png,banana\n")
+    found = open_set(folder)
+    assert (found.label_kind, found.num_samples) == ("single", 6)
+    (folder / "metadata.csv").write_text("file_name,caption\n1f34c/twemoji-1f34c.png,banana\n")
+    assert open_set(folder).num_samples == 1
+    (folder / "classnames.txt").write_text("\n".join(CODES))
+    assert open_set(folder).num_samples == 6
+
+
+def test_folders_without_pictures_are_no_set(tmp_path):
+    (tmp_path / "test" / "cat").mkdir(parents=True)
+    (tmp_path / "test" / "cat" / "notes.txt").write_text("nothing")
+    with pytest.raises(MissingSetError, match="holds no evaluation set"):
+        open_set(tmp_path)

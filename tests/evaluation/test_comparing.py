@@ -1,0 +1,370 @@
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from winnow.evaluation.comparing import compare
+from winnow.evaluation.paired import NotComparableError, paired, paired_few_shot
+from winnow.evaluation.results import Result, write_predictions, write_results
+from winnow.statistics import mcnemar_p_value
+from winnow.types import InputError
+
+R = 500
+
+
+def zero_shot(ranks, labels=None):
+    labels = [0] * len(ranks) if labels is None else labels
+    return pa.table({"key": [f"p{n}" for n in range(len(ranks))], "label": labels, "rank": ranks})
+
+
+def few_shot(hits_by_subset, labels=None, method="text-initialised", shots=4):
+    rows = []
+    for subset, hits in enumerate(hits_by_subset):
+        for n, hit in enumerate(hits):
+            label = 0 if labels is None else labels[n]
+            row = {"subset": subset, "key": f"p{n}", "label": label}
+            rows.append(row | {"predicted": label if hit else label + 1})
+    methods = pa.array([method] * len(rows)).dictionary_encode()
+    table = pa.Table.from_pylist([{"shots": shots, **row} for row in rows])
+    return table.append_column("method", methods)
+
+
+def write(folder, task, predictions, value, *, protocol="zero-shot", metric="top1", **others):
+    row = Result(
+        model=folder.name,
+        model_fingerprint=folder.name,
+        task=task,
+        protocol=protocol,
+        metric=metric,
+        value=value,
+        standard_error=0.0,
+        low=0.0,
+        high=1.0,
+        interval="wilson",
+        n=predictions.num_rows,
+        chance=None,
+        num_classes=None,
+        precision="fp32",
+        seconds=0.0,
+        version="0",
+        date="2026-11-22T00:00:00+00:00",
+        **{"dataset_fingerprint": "pictures", "split": "test", "prompts": "prompts"} | others,
+    )
+    write_results(folder, [row])
+    write_predictions(folder, task, protocol, predictions)
+    return row
+
+
+# Right by both 40, by the first alone 10, by the second alone 25, by neither 25.
+FIRST = [1] * 40 + [1] * 10 + [2] * 25 + [3] * 25
+SECOND = [1] * 40 + [2] * 10 + [1] * 25 + [7] * 25
+
+
+def test_a_share_of_samples_by_hand():
+    found = paired(zero_shot(FIRST), zero_shot(SECOND), "top1", resamples=20_000)
+    assert (found.first, found.second) == pytest.approx((0.50, 0.65))
+    assert found.difference == pytest.approx(0.15)
+    assert (found.only_first, found.only_second, found.n) == (10, 25, 100)
+    assert found.p_value == mcnemar_p_value(10, 25)
+    error = np.sqrt((0.35 - 0.15**2) / 100)
+    assert (found.low, found.high) == pytest.approx(
+        (0.15 - 1.96 * error, 0.15 + 1.96 * error), abs=0.01
+    )
+    assert paired(zero_shot(FIRST), zero_shot(SECOND), "top2", resamples=R).first == 0.75
+
+
+def test_samples_are_paired_by_key_not_by_place():
+    second = zero_shot(SECOND)
+    shuffled = second.take(np.random.default_rng(0).permutation(100))
+    one, other = (paired(zero_shot(FIRST), t, "top1", resamples=R) for t in (second, shuffled))
+    assert one == other
+
+
+def test_a_model_does_not_differ_from_itself():
+    labels = [n % 7 for n in range(100)]
+    for metric in ("top1", "top5", "mean_per_class"):
+        table = zero_shot(FIRST, labels)
+        found = paired(table, table, metric, resamples=R)
+        assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    table = few_shot([[True, False, True], [False, False, True]])
+    found = paired_few_shot(table, table, "top1", resamples=R)
+    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+
+
+def test_other_samples_are_not_compared():
+    with pytest.raises(NotComparableError, match="not of the same samples"):
+        paired(zero_shot(FIRST), zero_shot(SECOND[:99]), "top1", resamples=R)
+    with pytest.raises(NotComparableError, match="not of the same subsets and samples"):
+        paired_few_shot(few_shot([[True, True]]), few_shot([[True]]), "top1", resamples=R)
+
+
+def test_the_mean_over_classes_by_hand():
+    """Recalls 3/4 and 0 of the first, 1/4 and 1 of the second: the rare class weighs as much."""
+    labels = [0, 0, 0, 0, 1]
+    first, second = [1, 1, 1, 2, 2], [1, 2, 2, 2, 1]
+    found = paired(
+        zero_shot(first, labels), zero_shot(second, labels), "mean_per_class", resamples=R
+    )
+    assert (found.first, found.second) == pytest.approx((0.375, 0.625))
+    assert found.difference == pytest.approx(0.25)
+    assert (found.test, found.only_first) == ("paired bootstrap", None)
+    assert found.low < 0 < found.high
+
+
+def test_equal_classes_give_the_interval_of_the_share():
+    labels = [n % 4 for n in range(100)]
+    tables = zero_shot(FIRST, labels), zero_shot(SECOND, labels)
+    share = paired(*tables, "top1", resamples=4000)
+    mean = paired(*tables, "mean_per_class", resamples=4000)
+    assert mean.difference == pytest.approx(share.difference)
+    assert (mean.low, mean.high) == pytest.approx((share.low, share.high), abs=0.011)
+
+
+def retrieval(ranks_by_direction):
+    rows = [
+        {"direction": direction, "query": f"q{n}", "rank": rank}
+        for direction, ranks in ranks_by_direction.items()
+        for n, rank in enumerate(ranks)
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def test_retrieval_is_paired_by_query_in_its_direction():
+    first = retrieval({"image_to_text": [1, 6, 6], "text_to_image": [1, 1, 9, 30]})
+    second = retrieval({"image_to_text": [1, 2, 6], "text_to_image": [2, 1, 3, 40]})
+    values = {
+        metric: paired(first, second, metric, resamples=R)
+        for metric in (
+            "image_to_text_recall@1",
+            "image_to_text_recall@5",
+            "text_to_image_recall@10",
+            "text_to_image_median_rank",
+            "image_to_text_median_rank",
+        )
+    }
+    assert [(found.first, found.second, found.n) for found in values.values()] == [
+        (pytest.approx(1 / 3), pytest.approx(1 / 3), 3),
+        (pytest.approx(1 / 3), pytest.approx(2 / 3), 3),
+        (0.75, 0.75, 4),
+        (5.0, 2.5, 4),
+        (6.0, 2.0, 3),
+    ]
+
+
+@pytest.mark.parametrize("n", [40, 41])
+def test_the_median_of_draws_is_numpy_s(n):
+    random = np.random.default_rng(n)
+    rank_2Q = random.integers(1, 9, (2, n))
+    tables = [retrieval({"image_to_text": ranks.tolist()}) for ranks in rank_2Q]
+    found = paired(*tables, "image_to_text_median_rank", resamples=4000)
+    assert (found.first, found.second) == tuple(np.median(rank_2Q, axis=1))
+    drawn = rank_2Q[:, random.integers(n, size=(4000, n))]
+    literal = np.diff(np.median(drawn, axis=2), axis=0)[0]
+    assert (found.low, found.high) == pytest.approx(np.quantile(literal, [0.025, 0.975]), abs=0.5)
+
+
+def scored(score_NK, label_NK):
+    columns = {
+        "key": [f"p{n}" for n in range(len(score_NK))],
+        "labels": [np.flatnonzero(row).tolist() for row in label_NK],
+        "class_scores": pa.array(score_NK.tolist(), pa.list_(pa.float32())),
+    }
+    return pa.table(columns)
+
+
+def several_labels(classes):
+    random = np.random.default_rng(8)
+    label_NK = random.random((60, classes)) < 0.3
+    if classes == 2:
+        label_NK[:, 0] = ~label_NK[:, 1]
+    noise_2NK = random.normal(size=(2, 60, classes)).astype(np.float32)
+    return noise_2NK + label_NK * np.array([0.5, 1.5], np.float32)[:, None, None], label_NK
+
+
+def literal_map(score_NK, label_NK):
+    scores = zip(label_NK.T, score_NK.T, strict=True)
+    return np.mean([average_precision_score(*pair) for pair in scores if pair[0].any()])
+
+
+def literal_auc(score_NK, label_NK):
+    return roc_auc_score(label_NK[:, 1], score_NK[:, 1] - score_NK[:, 0])
+
+
+@pytest.mark.parametrize(("metric", "literal"), [("map", literal_map), ("roc_auc", literal_auc)])
+def test_scores_are_compared_under_the_same_draws(metric, literal):
+    """Values and interval are those of scikit-learn on the drawn samples themselves."""
+    score_2NK, label_NK = several_labels(2 if metric == "roc_auc" else 4)
+    tables = [scored(score_NK, label_NK) for score_NK in score_2NK]
+    tables[1] = tables[1].take(np.random.default_rng(0).permutation(60))
+    found = paired(*tables, metric, resamples=2000)
+    assert (found.first, found.second) == pytest.approx([literal(s, label_NK) for s in score_2NK])
+    random = np.random.default_rng(9)
+    gains = []
+    for _ in range(200):
+        drawn = random.integers(60, size=60)
+        first, second = (literal(score_NK[drawn], label_NK[drawn]) for score_NK in score_2NK)
+        gains.append(second - first)
+    width = np.subtract(*np.quantile(gains, [0.975, 0.025]))
+    assert (found.low, found.high) == pytest.approx(
+        np.quantile(gains, [0.025, 0.975]), abs=0.2 * width
+    )
+    assert found.p_value < 0.05
+    assert (found.n, found.test) == (60, "paired bootstrap")
+
+
+def test_other_labels_and_missing_scores_are_not_compared():
+    score_2NK, label_NK = several_labels(4)
+    first, second = scored(score_2NK[0], label_NK), scored(score_2NK[1], ~label_NK)
+    with pytest.raises(NotComparableError, match="labels in the predictions differ"):
+        paired(first, second, "map", resamples=R)
+    with pytest.raises(NotComparableError, match="do not hold what map is made of"):
+        paired(zero_shot([1]), zero_shot([1]), "map", resamples=R)
+
+
+def test_few_shot_by_hand():
+    """Gains of 0.5 and 0 on two subsets; of 1, 0, 0.5 and -0.5 on four samples."""
+    first = few_shot([[0, 0, 0, 1], [0, 0, 1, 1]])
+    second = few_shot([[1, 0, 1, 1], [1, 0, 1, 0]])
+    found = paired_few_shot(first, second, "top1", resamples=R)
+    assert (found.first, found.second, found.n, found.subsets) == (0.375, 0.625, 4, 2)
+    assert found.difference == 0.25
+    by_subset, by_sample = np.var([0.5, 0.0], ddof=1) / 2, np.var([1, 0, 0.5, -0.5], ddof=1) / 4
+    error = np.sqrt(by_subset + by_sample)
+    freedom = (by_subset + by_sample) ** 2 / (by_subset**2 / 1 + by_sample**2 / 3)
+    assert int(freedom) == 3
+    half_width = 3.182446 * error
+    assert (found.low, found.high) == pytest.approx((0.25 - half_width, 0.25 + half_width))
+    assert 0.05 < found.p_value < 1
+
+
+def test_few_shot_of_one_subset_is_a_share_of_samples():
+    first, second = ([rank == 1 for rank in ranks] for ranks in (FIRST, SECOND))
+    found = paired_few_shot(few_shot([first]), few_shot([second]), "top1", resamples=R)
+    assert found == paired(zero_shot(FIRST), zero_shot(SECOND), "top1", resamples=R)
+
+
+def test_few_shot_means_over_classes_weigh_classes_alike():
+    labels = [0, 0, 0, 1]
+    first, second = [[1, 1, 1, 0]] * 2, [[1, 1, 1, 1], [1, 0, 0, 1]]
+    found = paired_few_shot(
+        few_shot(first, labels), few_shot(second, labels), "mean_per_class", resamples=R
+    )
+    assert (found.first, found.second) == pytest.approx((0.5, (1 + 2 / 3) / 2))
+
+
+def test_few_shot_intervals_hold_the_truth_where_subsets_and_samples_matter():
+    """Truth 0; each subset shifts the chance of a gain, each sample has its own: 300 times over."""
+    random = np.random.default_rng(5)
+    covered = 0
+    for _ in range(300):
+        lean_S1, lean_N = random.normal(0, 0.05, (5, 1)), random.normal(0, 0.1, 80)
+        both = 0.5 + np.stack([-(lean_S1 + lean_N), lean_S1 + lean_N]) / 2
+        hit_2SN = random.uniform(size=both.shape) < both
+        found = paired_few_shot(*map(few_shot, hit_2SN.tolist()), "top1", resamples=R)
+        covered += found.low <= 0 <= found.high
+    assert 0.93 <= covered / 300 <= 1
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_wins_are_counted_over_tasks_and_p_values_adjusted(folders):
+    """The second wins 3 tasks, loses 1 and ties on 1; metrics that do not count are left."""
+    changes = {"t1": (50, 65), "t2": (50, 60), "t3": (50, 55), "t4": (50, 48), "t5": (50, 50)}
+    for task, right in changes.items():
+        for folder, number in zip(folders, right, strict=True):
+            table = zero_shot([1] * number + [9] * (100 - number))
+            write(folder, task, table, number / 100)
+            write(folder, task, table, number / 100, metric="top5")
+    found = compare(*folders, resamples=R)
+    assert [one.measured.metric for one in found.comparisons] == ["top1"] * 5
+    test = found.sign_tests["zero-shot"]
+    assert (test.wins, test.losses, test.ties) == (3, 1, 1)
+    assert test.p_value == pytest.approx(2 * 5 / 16)
+    p_values = [2 / 2**15, 2 / 2**10, 2 / 2**5, 2 / 2**2, 1.0]
+    assert [one.difference.p_value for one in found.comparisons] == pytest.approx(p_values)
+    assert [one.adjusted_p for one in found.comparisons] == pytest.approx(
+        [5 * p_values[0], 4 * p_values[1], 3 * p_values[2], 1.0, 1.0]
+    )
+    everything = compare(*folders, metrics="all", resamples=R)
+    assert len(everything.comparisons) == 10
+    assert everything.sign_tests == found.sign_tests
+    assert {one.adjusted_p for one in everything.comparisons if not one.is_main} == {None}
+
+
+def test_retrieval_counts_both_ways_and_probes_are_a_group_of_their_own(folders):
+    table = retrieval({"image_to_text": [1, 2], "text_to_image": [2, 2]})
+    for folder in folders:
+        for direction, value in (("image_to_text", 0.5), ("text_to_image", 0.0)):
+            metric = f"{direction}_recall@1"
+            write(folder, "pairs", table, value, protocol="retrieval", metric=metric)
+        write(folder, "pairs", zero_shot([1, 2]), 0.5, protocol="linear-probe")
+        probes = pa.concat_tables([few_shot([[1, 0], [0, 0]]), few_shot([[1, 1]] * 2, shots=8)])
+        few = {"protocol": "few-shot", "method": "text-initialised"}
+        write(folder, "pairs", probes, 0.25, shots=4, **few)
+        write(folder, "pairs", probes, 0.5, shots=4, subset=0, **few)
+        write(folder, "pairs", probes, 1.0, shots=8, **few)
+    found = compare(*folders, resamples=R)
+    assert {group: test.ties for group, test in found.sign_tests.items()} == {
+        "zero-shot": 2,
+        "linear probe": 1,
+        "few-shot text-initialised, 4 shots": 1,
+        "few-shot text-initialised, 8 shots": 1,
+    }
+    assert len(found.comparisons) == 5
+    assert found.left_out == ()
+
+
+def test_a_task_of_the_table_counts_by_its_metric(folders):
+    labels = [0, 0, 0, 1]
+    for folder, ranks, values in zip(
+        folders, ([1, 1, 1, 2], [1, 1, 2, 1]), ((0.75, 0.5), (0.75, 5 / 6)), strict=True
+    ):
+        for metric, value in zip(("top1", "mean_per_class"), values, strict=True):
+            write(folder, "wds_vtab-pets", zero_shot(ranks, labels), value, metric=metric)
+    (one,) = compare(*folders, resamples=R).comparisons
+    assert one.measured.metric == "mean_per_class"
+    assert one.difference.difference == pytest.approx(1 / 3)
+
+
+def test_what_cannot_be_compared_is_left_out_and_said(folders):
+    first, second = folders
+    table = zero_shot([1, 2])
+    for task in ("good", "other-split", "other-pictures", "other-prompts", "stale", "gone"):
+        write(first, task, table, 0.5)
+    write(first, "alone", table, 0.5)
+    write(second, "good", table, 0.5)
+    write(second, "other-split", table, 0.5, split="train")
+    write(second, "other-pictures", table, 0.5, dataset_fingerprint="more pictures")
+    write(second, "other-prompts", table, 0.5, prompts="better prompts")
+    write(second, "stale", zero_shot([1, 1]), 0.5)
+    write(second, "gone", table, 0.5)
+    (second / "predictions" / "gone-zero-shot.parquet").unlink()
+    found = compare(first, second, resamples=R)
+    assert [one.measured.task for one in found.comparisons] == ["good"]
+    why = {one.task: one.why for one in found.left_out}
+    assert why["alone"] == "only the first model was measured on it"
+    assert why["other-split"].startswith("the splits differ (test and train)")
+    assert "dataset fingerprints" in why["other-pictures"]
+    assert why["other-prompts"].startswith("the class names or prompts differ")
+    assert "records top1 0.5000, and its predictions give 1.0000" in why["stale"]
+    assert why["gone"].endswith("gone-zero-shot.parquet is missing: evaluate again")
+
+
+def test_nothing_in_common_is_an_error(folders):
+    write(folders[0], "one", zero_shot([1]), 1.0)
+    write(folders[1], "other", zero_shot([1]), 1.0)
+    with pytest.raises(InputError, match=r"no number in common: one \(zero-shot\): only the first"):
+        compare(*folders)
+
+
+def test_a_folder_of_two_models_is_refused(folders):
+    row = write(folders[0], "one", zero_shot([1]), 1.0)
+    write(folders[1], "one", zero_shot([1]), 1.0)
+    write_results(folders[0], [dataclasses.replace(row, model="another")])
+    with pytest.raises(InputError, match=r"results of several models \(a, another\)"):
+        compare(*folders)

@@ -1,0 +1,195 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from winnow.evaluation.results import Result
+from winnow.evaluation.robustness import (
+    PUBLISHED,
+    Accuracy,
+    Line,
+    effective_robustness,
+    fit_line,
+    fitted_shift,
+    robustness_rows,
+    same_set,
+)
+from winnow.types import InputError
+
+LINES = {shift.name: shift.line for shift in PUBLISHED}
+
+
+def result(task, value, *, model="m", n=1000, **others):
+    of_shift = {"protocol": "zero-shot", "metric": "top1", **others}
+    return Result(
+        model=model,
+        model_fingerprint=f"weights of {model}",
+        task=task,
+        dataset_fingerprint=task,
+        split="test",
+        value=value,
+        standard_error=0.0,
+        low=0.0,
+        high=1.0,
+        interval="wilson",
+        n=n,
+        chance=0.001,
+        num_classes=1000,
+        precision="fp32",
+        prompts="",
+        seconds=0.0,
+        version="0",
+        date="2026-11-22T00:00:00+00:00",
+        **of_shift,
+    )
+
+
+@pytest.mark.parametrize(
+    ("shift", "val", "shifted", "points"),
+    [
+        ("imagenetv2", 59.81, 52.53, 5.5),  # OpenAI CLIP RN50
+        ("imagenetv2", 63.30, 55.77, 5.4),  # OpenAI CLIP ViT-B/32
+        ("imagenet_sketch", 63.30, 42.37, 28.0),
+    ],
+)
+def test_the_two_clip_models_of_the_literature(shift, val, shifted, points):
+    accuracies = Accuracy(val / 100, 50_000), Accuracy(shifted / 100, 10_000)
+    found = effective_robustness(*accuracies, LINES[shift])
+    assert 100 * found.value == pytest.approx(points, abs=0.05)
+    assert not found.extrapolated
+    assert found.value == pytest.approx(shifted / 100 - found.expected)
+
+
+def test_the_published_lines_pass_where_they_should():
+    """Literal formula; a model of 75 % accuracy is expected at 62.7 % on ImageNetV2."""
+    z = 0.9114 * math.log(0.75 / 0.25) - 0.4813
+    expected = LINES["imagenetv2"].expected(Accuracy(0.75, 50_000))
+    assert expected == pytest.approx(math.exp(z) / (1 + math.exp(z)))
+    assert expected == pytest.approx(0.627, abs=5e-4)
+
+
+def test_the_error_is_what_drawing_both_sets_anew_gives():
+    line, n_in, n_shift = LINES["imagenet_sketch"], 2_000, 1_000
+    random = np.random.default_rng(0)
+    drawn = zip(random.binomial(n_in, 0.6, 2000), random.binomial(n_shift, 0.4, 2000), strict=True)
+    values = [
+        effective_robustness(Accuracy(x / n_in, n_in), Accuracy(y / n_shift, n_shift), line).value
+        for x, y in drawn
+    ]
+    found = effective_robustness(Accuracy(0.6, n_in), Accuracy(0.4, n_shift), line)
+    assert found.standard_error == pytest.approx(np.std(values), rel=0.05)
+    measure = found.measure(n_shift)
+    covered = np.mean([measure.low <= value <= measure.high for value in values])
+    assert covered == pytest.approx(0.95, abs=0.015)
+    assert (measure.metric, measure.interval, measure.n) == (
+        "effective_robustness",
+        "delta method",
+        1000,
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_accuracies_of_none_and_all_have_a_logit_half_a_sample_away(value):
+    accuracy = Accuracy(value, 199)
+    assert accuracy.inside == pytest.approx(abs(value - 0.5 / 200))
+    found = effective_robustness(accuracy, accuracy, LINES["objectnet"])
+    assert math.isfinite(found.value)
+    assert 0 < found.standard_error < 0.1
+    assert found.extrapolated
+
+
+def test_beyond_the_fitted_range_is_extrapolated():
+    line = LINES["imagenetv2"]
+    assert not line.is_extrapolated(Accuracy(0.57, 1000))
+    assert not line.is_extrapolated(Accuracy(0.85, 1000))
+    assert line.is_extrapolated(Accuracy(0.569, 1000))
+    assert line.is_extrapolated(Accuracy(0.851, 1000))
+
+
+def test_a_fitted_line_is_the_one_that_the_points_lie_on():
+    truth = Line(slope=1.3, intercept=-0.7, r_squared=1, n=0, low=0, high=1, scatter=0, source="")
+    xs = [Accuracy(x, 500) for x in (0.2, 0.35, 0.5, 0.8)]
+    fitted = fit_line([(x, Accuracy(truth.expected(x), 500)) for x in xs], source="here")
+    assert (fitted.slope, fitted.intercept) == pytest.approx((1.3, -0.7))
+    assert fitted.r_squared == pytest.approx(1.0)
+    assert fitted.scatter == pytest.approx(0.0, abs=1e-9)
+    assert (fitted.n, fitted.low, fitted.high, fitted.source) == (4, 0.2, 0.8, "here")
+
+
+def test_a_fitted_line_is_least_squares_on_logits():
+    random = np.random.default_rng(2)
+    x, y = random.uniform(0.1, 0.9, (2, 12))
+    fitted = fit_line(
+        [(Accuracy(a, 100), Accuracy(b, 100)) for a, b in zip(x, y, strict=True)], source=""
+    )
+    logit_x, logit_y = np.log(x / (1 - x)), np.log(y / (1 - y))
+    slope, intercept = np.polyfit(logit_x, logit_y, 1)
+    assert (fitted.slope, fitted.intercept) == pytest.approx((slope, intercept))
+    assert fitted.r_squared == pytest.approx(np.corrcoef(logit_x, logit_y)[0, 1] ** 2)
+    expected = 1 / (1 + np.exp(-(slope * logit_x + intercept)))
+    assert fitted.scatter == pytest.approx(math.sqrt(((y - expected) ** 2).sum() / 10))
+
+
+def test_a_line_needs_two_different_accuracies():
+    point = (Accuracy(0.5, 100), Accuracy(0.4, 100))
+    with pytest.raises(InputError, match="at least 2 different accuracies, and there is only 1"):
+        fit_line([point, point], source="")
+    flat = fit_line([point, (Accuracy(0.6, 100), Accuracy(0.4, 100))], source="")
+    assert (flat.slope, flat.r_squared, flat.scatter) == (pytest.approx(0.0), 0.0, None)
+
+
+def test_each_model_meets_every_line_for_which_it_has_both_accuracies():
+    subset = {"protocol": "robustness", "metric": "accuracy_on_subset", "method": "imagenet-r"}
+    results = [
+        result("wds_imagenet1k", 0.6),
+        result("wds_imagenet1k", 0.9, metric="top5"),
+        result("wds_imagenet1k", 0.8, **subset),
+        result("wds_imagenetv2", 0.5, n=500),
+        result("wds_imagenet-r", 0.7),
+        result("wds_imagenet-a", 0.3),  # no accuracy on its classes: no line to meet
+        result("wds_imagenet1k", 0.4, model="other"),
+        result("wds_imagenet_sketch", 0.2, model="third"),
+    ]
+    rows = robustness_rows(results)
+    assert [(row.model, row.shift.name) for row in rows] == [
+        ("m", "imagenetv2"),
+        ("m", "imagenet-r"),
+    ]
+    assert rows[0].accuracy_in == (0.6, 1000)
+    assert rows[0].accuracy_shift == (0.5, 500)
+    assert rows[1].accuracy_in == (0.8, 1000)
+    assert rows[1].shift.axis == "imagenet1k, classes of imagenet-r"
+
+
+def test_numbers_of_other_weights_are_not_paired():
+    results = [result("imagenet1k", 0.6), result("imagenetv2", 0.5)]
+    assert len(robustness_rows(results)) == 1
+    results[1] = dataclasses.replace(results[1], model_fingerprint="trained on")
+    assert robustness_rows(results) == []
+
+
+def test_a_user_s_baselines_define_the_line():
+    baselines = [
+        result(task, value, model=model)
+        for model, x, y in (("a", 0.3, 0.2), ("b", 0.6, 0.5))
+        for task, value in (("photos", x), ("sketches", y))
+    ]
+    shift = fitted_shift("photos", "sketches", baselines)
+    assert shift.line.n == 2
+    assert "only 2 baseline models" in shift.note
+    on_it = [result("photos", 0.6, model="new"), result("sketches", 0.55, model="new")]
+    (row,) = robustness_rows(on_it, [shift])
+    assert row.robustness.value == pytest.approx(0.05)
+    assert not row.robustness.extrapolated
+    baselines += [result("photos", 0.4, model="c"), result("sketches", 0.3, model="c")]
+    assert fitted_shift("photos", "sketches", baselines).note == ""
+    with pytest.raises(InputError, match="no baseline model was measured on both photos and icons"):
+        fitted_shift("photos", "icons", baselines)
+
+
+def test_names_of_one_set_are_known_however_they_are_written():
+    assert same_set("wds_imagenet-r", "ImageNet-R")
+    assert same_set("wds_imagenet1k", "imagenet")
+    assert same_set("imagenet_sketch", "wds_imagenet_sketch")
+    assert not same_set("imagenet-r", "imagenet-a")

@@ -1,0 +1,136 @@
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from winnow.evaluation.results import Result, write_results
+from winnow.recipes.robustness import Robustness, run_robustness
+from winnow.types import InputError
+
+
+def write(folder, model, **accuracies):
+    rows = [
+        Result(
+            model=model,
+            model_fingerprint=model,
+            task=task,
+            dataset_fingerprint=task,
+            split="test",
+            protocol="zero-shot",
+            metric="top1",
+            value=value,
+            standard_error=0.0,
+            low=0.0,
+            high=1.0,
+            interval="wilson",
+            n=10_000,
+            chance=0.001,
+            num_classes=1000,
+            precision="fp32",
+            prompts="",
+            seconds=0.0,
+            version="0",
+            date="2026-11-22T00:00:00+00:00",
+        )
+        for task, value in accuracies.items()
+    ]
+    write_results(folder, rows)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    """OpenAI CLIP ViT-B/32's accuracies, and two sets of one's own."""
+    accuracies = {"imagenet1k": 0.6330, "imagenetv2": 0.5577, "imagenet_sketch": 0.4237}
+    folder = tmp_path / "run" / "evaluation"
+    return write(folder, "clip", **accuracies, photos=0.7, icons=0.5).parent
+
+
+def said_by(options):
+    console = Console(width=250, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    run_robustness(options, say=console.print)
+    return console.export_text()
+
+
+def test_published_lines_are_met_where_both_sets_were_measured(run):
+    text = said_by(Robustness(runs=(run,)))
+    rows = [line.split() for line in text.splitlines() if " clip " in line]
+    assert rows == [
+        ["clip", "63.3", "55.8", "50.4", "+5.4", "±", "0.7"],
+        ["clip", "63.3", "42.4", "14.4", "+28.0", "±", "0.6"],
+    ]
+    assert "imagenetv2: logit y = 0.9114 logit x -0.4813" in text
+    assert "n = 85" in text and "x 57.0 to 85.0 %" in text
+    assert "imagenet-a" not in text
+
+
+def test_own_baselines_give_the_line(run, tmp_path):
+    models = tmp_path / "models"
+    write(models, "one", photos=0.3, icons=0.2)
+    write(models, "two", photos=0.5, icons=0.4)
+    options = {"runs": (run,), "in_distribution": "photos", "shift": ("icons",)}
+    text = said_by(Robustness(**options, baseline=(models,)))
+    (row,) = [line for line in text.splitlines() if " clip " in line]
+    assert row.split()[-1] == "extrapolated"
+    assert "least squares on 2 baseline models" in text
+    assert "only 2 baseline models" in text
+    write(models, "three", photos=0.8, icons=0.6)
+    text = said_by(Robustness(**options, baseline=(models,)))
+    assert "least squares on 3 baseline models" in text
+    assert "extrapolated" not in text and "only" not in text
+
+
+def test_baselines_alone_refit_the_published_pairs(run, tmp_path):
+    models = tmp_path / "models"
+    write(models, "one", imagenet1k=0.3, imagenetv2=0.25)
+    write(models, "two", imagenet1k=0.7, imagenetv2=0.6)
+    text = said_by(Robustness(runs=(run,), baseline=(models,)))
+    assert "imagenetv2: logit y" in text
+    assert "imagenet_sketch" not in text
+
+
+def test_the_plot_has_the_models_and_the_line(run, tmp_path):
+    models = write(tmp_path / "models", "one", photos=0.3, icons=0.2)
+    write(models, "two", photos=0.5, icons=0.4)
+    out = tmp_path / "plot.svg"
+    said_by(
+        Robustness(
+            runs=(run,), in_distribution="photos", shift=("icons",), baseline=(models,), out=out
+        )
+    )
+    drawn = out.read_text()
+    assert "clip: 70.0 → 50.0 %" in drawn
+    assert "one: 30.0 → 20.0 %" in drawn
+    assert "least squares on 2 baseline models" in drawn
+    said_by(Robustness(runs=(run,), out=out))
+    assert {path.name for path in tmp_path.glob("plot-*.svg")} == {
+        "plot-imagenetv2.svg",
+        "plot-imagenet_sketch.svg",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"shift": ("icons",), "in_distribution": "photos"}, "no line is published from photos"),
+        ({"in_distribution": "photos"}, "name what is with --shift"),
+        ({"shift": ("objectnet",)}, "no model was measured both with and without a shift"),
+        ({"out": "plot.png"}, "no .svg file"),
+    ],
+)
+def test_what_cannot_be_done_is_said(run, options, says):
+    if "out" in options:
+        options = {"out": Path(options["out"])}
+    with pytest.raises(InputError, match=says):
+        said_by(Robustness(runs=(run,), **options))
+
+
+def test_runs_and_enough_baselines_are_asked_for(run, tmp_path):
+    with pytest.raises(InputError, match="there is no model"):
+        Robustness(runs=())
+    one = write(tmp_path / "one", "one", photos=0.3, icons=0.2)
+    options = {"runs": (run,), "in_distribution": "photos", "shift": ("icons",)}
+    with pytest.raises(InputError, match="at least 2 different accuracies, and there is only 1"):
+        said_by(Robustness(**options, baseline=(one,)))
+    with pytest.raises(InputError, match="no baseline model was measured on ImageNet and one"):
+        said_by(Robustness(runs=(run,), baseline=(one,)))
