@@ -35,7 +35,7 @@ lint: $(READY)  ## style, types, import direction
 	$(BIN)/lint-imports
 
 bench: $(READY)  ## every benchmark, each against a peer in the same run; hours
-	for name in loader step losses captions spotting curation concepts; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in loader step losses captions spotting curation concepts retrieval evaluation_suite linear_probe; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:       ## remove the environment and what the tools leave behind
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -41,7 +41,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from winnow.evaluation.features import Labelled, LinearClassifier
-from winnow.evaluation.linear_probe import LinearProbe, accuracy_of, choose
+from winnow.evaluation.linear_probe import LinearProbe, choose, standing_of
 from winnow.evaluation.logistic import TOLERANCE, Regression
 
 SIZES = {"full": (50_000, 512, 100), "small": (4_000, 128, 20)}
@@ -169,8 +169,8 @@ def outcome(
         "strength": strength,
         "loss_ours": objective(ours[strength], train, strength),
         "loss_theirs": objective(theirs[strength], train, strength),
-        "accuracy_ours": accuracy_of(ours[strength], held),
-        "accuracy_theirs": accuracy_of(theirs[strength], held),
+        "accuracy_ours": standing_of(ours[strength], held).accuracy,
+        "accuracy_theirs": standing_of(theirs[strength], held).accuracy,
     }
 
 

@@ -154,7 +154,7 @@ def test_captions_are_put_into_what_is_asked_for(colours, tmp_path):
     evaluation = run(Remembering(), sets, tmp_path, "retrieval", caption="a photo of {}.")
     assert texts == [f"a photo of all {name}." for name in COLOURS]
     assert len(evaluation.results[0].prompts) == 16
-    with pytest.raises(InputError, match="no {} for the caption"):
+    with pytest.raises(InputError, match=r"no \{\} for the caption"):
         Protocols(caption="a photo")
 
 
@@ -175,6 +175,24 @@ def test_statements_are_answered_picture_by_picture(tmp_path):
     predicted = pq.read_table(path).to_pylist()
     assert [row["rank"] for row in predicted] == [1, 1, 2]
     assert [len(row["scores"]) for row in predicted] == [3, 3, 3]
+
+
+def test_pictures_in_pairs_get_the_scores_of_winoground(tmp_path):
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    rows = []
+    for first, second, shown in [("red", "blue", "blue"), ("green", "cyan", "green")]:
+        # The second pair shows green twice: its second caption is true of a picture it is not near.
+        statements = [f"it is {first}", f"it is {second}"]
+        for answer, colour in enumerate((first, shown)):
+            name = f"{first}{answer}.png"
+            (folder / name).write_bytes(picture(colour))
+            rows.append({"image": name, "statements": statements, "answer": answer})
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    measured = values(run(ColourEncoder(), {"pairs": folder}, tmp_path))
+    assert measured["statements", "top1"] == 3 / 4
+    for score in ("text_score", "image_score", "group_score"):
+        assert measured["statements", score] == 1 / 2
 
 
 def with_training(folder, colours):

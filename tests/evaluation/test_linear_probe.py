@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from winnow.evaluation import linear_probe
-from winnow.evaluation.features import Labelled
+from winnow.evaluation.features import Labelled, LinearClassifier
 from winnow.evaluation.linear_probe import (
     HIGHEST,
     LOWEST,
     SEARCHES,
     LinearProbe,
-    accuracy_of,
     choose,
     choose_holding_out,
     half_decades,
     hold_out,
     openai,
+    standing_of,
     strength_at,
 )
 from winnow.evaluation.logistic import fit
@@ -79,9 +79,7 @@ def test_half_decades_bear_a_dip_and_a_plateau():
     assert len(steps) == 12
 
 
-def test_half_decades_end_where_nothing_is_left_to_gain():
-    found, steps = visits(half_decades, lambda step: min(1.0, (step - LOWEST) / 16))
-    assert steps[-1] == found == LOWEST + 16
+def test_half_decades_end_where_the_grid_does():
     _, steps = visits(half_decades, lambda step: (step - LOWEST) / 1000)
     assert len(steps) == 25
 
@@ -107,9 +105,32 @@ def test_the_choice_is_that_of_single_cold_fits(search):
             cold.classifier.logits(validation.feature_ND).argmax(axis=1) == validation.label_N
         )
         assert point.validation_accuracy == pytest.approx(accuracy, abs=2.5 / 400)
-    best = max(point.validation_accuracy for point in chosen.path)
-    assert chosen.strength == min(p.strength for p in chosen.path if p.validation_accuracy == best)
-    assert best > 0.6  # and chance is 0.25
+        own = cold.classifier.logits(validation.feature_ND).astype(np.float64)
+        share = np.exp(own) / np.exp(own).sum(axis=1, keepdims=True)
+        nats = -np.log(share[np.arange(400), validation.label_N]).mean()
+        assert point.validation_cross_entropy == pytest.approx(nats, rel=1e-3)
+    best = max(chosen.path, key=lambda p: (p.validation_accuracy, -p.validation_cross_entropy))
+    assert chosen.strength == best.strength
+    assert best.validation_accuracy > 0.6  # and chance is 0.25
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_of_strengths_as_accurate_the_most_confident_rightly_is_taken(search):
+    # Two far classes: every strength has all right, and the smallest knows least about it.
+    train = Labelled(
+        np.repeat([[-3.0], [3.0]], 10, axis=0).astype(np.float32), np.repeat([0, 1], 10)
+    )
+    chosen = choose(train, train, num_classes=2, config=LinearProbe(search=search))
+    assert {point.validation_accuracy for point in chosen.path} == {1.0}
+    assert chosen.strength > 1
+    lowest = min(chosen.path, key=lambda point: point.validation_cross_entropy)
+    assert chosen.strength == lowest.strength
+
+
+def test_samples_of_a_class_that_was_not_trained_on_do_not_decide():
+    unseen = LinearClassifier(np.zeros((1, 2), np.float32), np.array([0, -1e30], np.float32))
+    samples = Labelled(np.zeros((4, 1), np.float32), np.array([0, 0, 0, 1]))
+    assert standing_of(unseen, samples) == (0.75, -25.0)
 
 
 def test_the_probe_is_fitted_to_training_and_validation_samples():
@@ -122,7 +143,7 @@ def test_the_probe_is_fitted_to_training_and_validation_samples():
     )
     test = planted(2000, seed=3)
     alone = fit(train, num_classes=4, strength=chosen.strength).classifier
-    assert accuracy_of(chosen.classifier, test) > 0.6
+    assert standing_of(chosen.classifier, test).accuracy > 0.6
     assert np.abs(alone.weight_DK - chosen.classifier.weight_DK).max() > 1e-2
 
 

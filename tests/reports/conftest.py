@@ -20,6 +20,8 @@ from winnow.data.selection import write_selection
 from winnow.data.sources import open_source
 from winnow.evaluation.embed import Embedder
 from winnow.evaluation.evaluate import evaluate
+from winnow.evaluation.sets import open_set
+from winnow.reports.examples import ShownSet
 
 PAIRS = [  # caption, reason, error
     ("a red square", None, None),
@@ -113,8 +115,18 @@ class PixelEncoder:
         return self.encode_image(torch.from_numpy(views))
 
 
+def opener(place):
+    """What opens the set at `place` for the page."""
+
+    def open_shown():
+        found = open_set(place)
+        return ShownSet(classnames=found.classnames, read=found.samples)
+
+    return open_shown
+
+
 @pytest.fixture
-def tasks(tmp_path):
+def places(tmp_path):
     """Ten pictures of ten classes, one of them with a hostile name and caption."""
     folder = tmp_path / "tasks" / "pixels"
     names = [f"c{n} {HOSTILE if n == 3 else 'thing'}" for n in range(10)]
@@ -130,13 +142,19 @@ def tasks(tmp_path):
 
 
 @pytest.fixture
-def runs(tmp_path, tasks):
+def tasks(places):
+    """The same for the page."""
+    return {name: opener(place) for name, place in places.items()}
+
+
+@pytest.fixture
+def runs(tmp_path, places):
     """Two runs; `a` knows 6 of the 10 pictures, `b` all."""
     folders = []
     for name, known in (("a", 6), ("b", 10)):
         run = tmp_path / "runs" / name
         embedder = Embedder(encoder=PixelEncoder(name, known), cache=tmp_path / "cache")
-        evaluate(embedder, tasks, run / "evaluation")
+        evaluate(embedder, places, run / "evaluation")
         rows = [
             {"step": 10 * i, "samples": 640 * i, "loss": 5.0 / i, "scale": 14.0 + i}
             | {"samples_per_second": 100.0 * i, "data_wait_share": 0.25}

@@ -1,12 +1,14 @@
 import base64
 import hashlib
 import json
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
 from hostile import HOSTILE
 
 from winnow.curation.truth import Share, TruthComparison
+from winnow.evaluation.sets import open_set
 from winnow.reports.page import write_report
 from winnow.types import InputError
 
@@ -156,13 +158,13 @@ def test_missing_files_leave_their_part_out_and_say_so(tmp_path, selection, runs
     for file in (runs[0] / "evaluation" / "predictions").iterdir():
         file.unlink()
     (tmp_path / "shards" / "0.tar").unlink()
-    tasks["nowhere"] = tmp_path / "nowhere"
+    tasks["nowhere"] = partial(open_set, tmp_path / "nowhere")
     page = Page(
         write_report(tmp_path / "p.html", selection=selection, runs=runs, tasks=tasks, title="t")
     )
     assert "a has no metrics.jsonl" in page.text
     assert "Not everything is shown:" in page.text
-    assert "No examples of nowhere:" in page.text
+    assert "No examples of nowhere: no run has predictions" in page.text
     assert "kept, 33.3 %" in page.text
     assert "100.0" in page.text
     assert page.open == []

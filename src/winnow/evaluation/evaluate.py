@@ -7,13 +7,13 @@ import datetime
 import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from winnow.distributed import world
 from winnow.evaluation.embed import Embedder
-from winnow.evaluation.outcome import Outcome, Scored
 from winnow.evaluation.linear_probe import LinearProbe
+from winnow.evaluation.outcome import Outcome, Scored
 from winnow.evaluation.probes import FewShot, measure_few_shot, measure_linear_probe
 from winnow.evaluation.protocols import (
     measure_multi_label,
@@ -21,7 +21,13 @@ from winnow.evaluation.protocols import (
     measure_statements,
     measure_zero_shot,
 )
-from winnow.evaluation.results import Result, read_results, write_predictions, write_results
+from winnow.evaluation.results import (
+    RESULTS_FILE,
+    Result,
+    read_results,
+    write_predictions,
+    write_results,
+)
 from winnow.evaluation.shifts import effective_robustness_rows, measure_on_subsets
 from winnow.evaluation.subject import (
     PROBES,
@@ -61,8 +67,8 @@ class Protocols:
     """Of PROTOCOLS; none: all that fit nothing, where a set has what they need."""
     caption: str = "{}"
     """What a caption is put into before it is embedded for retrieval."""
-    linear_probe: LinearProbe = LinearProbe()
-    few_shot: FewShot = FewShot()
+    linear_probe: LinearProbe = field(default_factory=LinearProbe)
+    few_shot: FewShot = field(default_factory=FewShot)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.names if name not in PROTOCOLS]
@@ -81,12 +87,16 @@ class Protocols:
         return tuple(name for name in fit_nothing if subject.lacks(name) is None)
 
 
+FIT_NOTHING = Protocols()
+"""All that fit nothing, where a set has what they need."""
+
+
 def evaluate(
     embedder: Embedder,
     sets: Mapping[str, Path | str],
     out: Path,
     *,
-    protocols: Protocols = Protocols(),
+    protocols: Protocols = FIT_NOTHING,
     device: str = "cpu",
 ) -> Evaluation:
     """Measure a model on every set (name -> place) and write into the folder `out`.
@@ -95,6 +105,8 @@ def evaluate(
     InputError before the model runs on any. Results are written set by set. Ranking and fitting
     happen on `device`.
     """
+    if (out / RESULTS_FILE).is_file():
+        read_results(out)  # what it cannot be added to is said before hours of embedding
     subjects, missing = open_subjects(
         sets, protocols.names, embedder=embedder, caption=protocols.caption
     )

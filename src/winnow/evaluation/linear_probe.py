@@ -1,6 +1,7 @@
 """The linear probe: logistic regression on frozen features, its strength chosen by validation.
 
-    C* = argmax over the C tried of accuracy(validation), the smallest of equals;
+    C* = argmax over the C tried of accuracy(validation), of equals the one with the lowest
+    cross-entropy there, of equals in that too the smallest;
     the probe is the fit at C* to training and validation samples together
 
 Radford et al. 2021 (arXiv 2103.00020, appendix A.3) on features before the projection, and a
@@ -9,8 +10,8 @@ ended.
 
 - `openai`: 7 strengths from 1e-6 to 1e6, then the interval around the best is halved until there
   are 8 steps a decade: at most 15 fits of a grid of 97 points.
-- `half-decades`: from 1e-6 upwards by half decades, until the accuracy has been below its best for
-  `PATIENCE` in a row, or nothing is left to gain. Small strengths are the cheap ones to fit.
+- `half-decades`: from 1e-6 upwards by half decades, until `PATIENCE` in a row were worse than the
+  best. Small strengths are the cheap ones to fit.
 
 Only training and validation samples come in here. Test samples meet a probe when it is done.
 """
@@ -31,8 +32,10 @@ STEPS_A_DECADE = 8
 LOWEST, HIGHEST = -6 * STEPS_A_DECADE, 6 * STEPS_A_DECADE
 """Ends of the grid, as steps from C = 1."""
 PATIENCE = 3
+MOST_NATS = 100.0
+"""A sample of a class that was not trained on would else outweigh all others."""
 OWN_SPLIT = "the set's own validation split"
-_ROWS_AT_ONCE = 16384
+_ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +58,23 @@ class LinearProbe:
             raise InputError(f"held_out must be between 0 and 1, not {self.held_out}")
 
 
+class Standing(NamedTuple):
+    """How good a fit is on the validation samples; the greater tuple is the better fit.
+
+    Accuracy alone ties on few samples, where the smallest strength of all may look as good as any.
+    """
+
+    accuracy: float
+    minus_cross_entropy: float
+    """Mean over the samples, in nats, each counted up to MOST_NATS."""
+
+
 class PathPoint(NamedTuple):
     """One strength that was tried."""
 
     strength: float
     validation_accuracy: float
+    validation_cross_entropy: float
     loss: float
     iterations: int
     converged: bool
@@ -119,7 +134,7 @@ def choose(
             "set a validation split, or more training samples of a class"
         )
     trials = _Trials(train, validation, num_classes, config, device)
-    best = SEARCHES[config.search](trials.accuracy)
+    best = SEARCHES[config.search](trials.standing)
     start = trials.fits[best].classifier
     path = tuple(trials.points.values())
     del trials  # and with it the features' copy, before there is one of all
@@ -191,27 +206,26 @@ def strength_at(step: int) -> float:
     return float(10 ** (step / STEPS_A_DECADE))
 
 
-def half_decades(accuracy: Callable[[int], float]) -> int:
+def half_decades(standing: Callable[[int], Any]) -> int:
     """The best step of those that the default search tries."""
-    found: dict[int, float] = {}
+    found: dict[int, Any] = {}
     for step in range(LOWEST, HIGHEST + 1, STEPS_A_DECADE // 2):
-        found[step] = accuracy(step)
-        best, latest = max(found.values()), list(found.values())[-PATIENCE:]
-        if best == 1 or max(latest) < best:
+        found[step] = standing(step)
+        if max(list(found.values())[-PATIENCE:]) < max(found.values()):
             break
     return _best(found)
 
 
-def openai(accuracy: Callable[[int], float]) -> int:
+def openai(standing: Callable[[int], Any]) -> int:
     """The best step of those that OpenAI's search tries."""
     interval = 2 * STEPS_A_DECADE
-    found = {step: accuracy(step) for step in range(LOWEST, HIGHEST + 1, interval)}
+    found = {step: standing(step) for step in range(LOWEST, HIGHEST + 1, interval)}
     while interval > 1:
         interval //= 2
         peak = _best(found)
         for step in (peak - interval, peak + interval):
             if LOWEST <= step <= HIGHEST:
-                found[step] = accuracy(step)
+                found[step] = standing(step)
     return _best(found)
 
 
@@ -234,7 +248,7 @@ class _Trials:
         self.fits: dict[int, Fit] = {}
         self.points: dict[int, PathPoint] = {}
 
-    def accuracy(self, step: int) -> float:
+    def standing(self, step: int) -> Standing:
         """On the validation samples."""
         nearest = min(self.fits, key=lambda other: (abs(other - step), other), default=None)
         fit = self.regression.fit(
@@ -243,21 +257,30 @@ class _Trials:
             max_iterations=self.config.max_iterations,
             tolerance=self.config.tolerance,
         )
-        accuracy = accuracy_of(fit.classifier, self.validation)
+        standing = standing_of(fit.classifier, self.validation)
         self.fits[step] = fit
         self.points[step] = PathPoint(
-            strength_at(step), accuracy, fit.loss, fit.iterations, fit.converged
+            strength_at(step),
+            standing.accuracy,
+            -standing.minus_cross_entropy,
+            fit.loss,
+            fit.iterations,
+            fit.converged,
         )
-        return accuracy
+        return standing
 
 
-def accuracy_of(classifier: LinearClassifier, samples: Labelled) -> float:
-    """The share of samples whose own class has the highest logit, the first of equals."""
-    hits = sum(
-        int((classifier.logits(feature_CD).argmax(axis=1) == label_C).sum())
-        for feature_CD, label_C in _blocks(samples)
-    )
-    return hits / len(samples.label_N)
+def standing_of(classifier: LinearClassifier, samples: Labelled) -> Standing:
+    """Accuracy, the first of equal logits being the answer, and cross-entropy."""
+    hits, nats = 0, 0.0
+    for feature_CD, label_C in _blocks(samples):
+        logits_CK = classifier.logits(feature_CD).astype(np.float64)
+        hits += int((logits_CK.argmax(axis=1) == label_C).sum())
+        own_C = logits_CK[np.arange(len(label_C)), label_C]
+        highest_C = logits_CK.max(axis=1)
+        total_C = np.log(np.exp(logits_CK - highest_C[:, None]).sum(axis=1)) + highest_C
+        nats += float(np.minimum(total_C - own_C, MOST_NATS).sum())
+    return Standing(hits / len(samples.label_N), -nats / len(samples.label_N))
 
 
 def _blocks(samples: Labelled) -> Iterator[Labelled]:
@@ -265,9 +288,10 @@ def _blocks(samples: Labelled) -> Iterator[Labelled]:
         yield Labelled(*(array[start : start + _ROWS_AT_ONCE] for array in samples))
 
 
-def _best(found: dict[int, float]) -> int:
+def _best(found: dict[int, Any]) -> int:
     """The strongest regularization of those that are best."""
-    return max(found, key=lambda step: (found[step], -step))
+    best = max(found.values())
+    return min(step for step, standing in found.items() if standing == best)
 
 
 def _count(samples: int, share: float) -> int:

@@ -1,4 +1,4 @@
-"""What a protocol gives before anyone has said for which model and task: numbers and predictions."""
+"""What a protocol gives, whichever the model and the task: numbers, and predictions."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

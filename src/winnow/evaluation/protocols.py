@@ -11,7 +11,12 @@ from winnow.evaluation.outcome import Outcome, Scored, ranking_columns
 from winnow.evaluation.ranking import Ranking
 from winnow.evaluation.retrieval import retrieval, retrieval_measures
 from winnow.evaluation.scores import class_scores, map_11_point, mean_average_precision, roc_auc
-from winnow.evaluation.statements import answer, statements_measure
+from winnow.evaluation.statements import (
+    answer,
+    come_in_pairs,
+    statements_measure,
+    winoground_measures,
+)
 from winnow.evaluation.zero_shot import zero_shot, zero_shot_measures
 
 
@@ -53,7 +58,11 @@ def measure_retrieval(features: ImageFeatures, caption_MD: np.ndarray, *, device
 
 
 def measure_statements(features: ImageFeatures, text_MD: np.ndarray, *, device: str) -> Outcome:
-    """How often the true statement ranks first; `text_MD` are the distinct statements, in order."""
+    """How often the true statement ranks first; `text_MD` are the distinct statements, in order.
+
+    Of pictures that come in pairs, each with the other's statement beside its own, also what
+    Winoground measures.
+    """
     statements = features.samples.statements.asked
     answers = answer(features.image_ND, text_MD, statements, device=device)
     scores = [scores.tolist() for scores in np.split(answers.score_S, statements.starts[1:-1])]
@@ -63,7 +72,13 @@ def measure_statements(features: ImageFeatures, text_MD: np.ndarray, *, device: 
         "rank": answers.rank_N,
         "scores": pa.array(scores, pa.list_(pa.float32())),
     }
-    return Outcome([Scored(statements_measure(answers, statements))], pa.table(columns))
+    measures = [statements_measure(answers, statements)]
+    if come_in_pairs(statements):
+        own_N = statements.text_S[statements.starts[:-1] + statements.answer_N]
+        width = features.image_ND.shape[1]
+        pairs = (array.reshape(-1, 2, width) for array in (features.image_ND, text_MD[own_N]))
+        measures += winoground_measures(*pairs)
+    return Outcome([Scored(measure) for measure in measures], pa.table(columns))
 
 
 def _score_columns(score_NK: np.ndarray, labels: list[list[int]]) -> dict[str, object]:

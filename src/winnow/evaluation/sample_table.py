@@ -1,4 +1,4 @@
-"""What belongs to the pictures of a split besides themselves, beside their features: samples.parquet.
+"""What is said of the pictures of a split, kept beside their features: samples.parquet.
 
 key, labels, captions, statements and answer of every picture, in the split's order.
 """

@@ -71,6 +71,16 @@ def statements_measure(answers: Answers, statements: Statements) -> Measure:
     return proportion(answers.rank_N == 1, metric="top1", chance=chance)
 
 
+def come_in_pairs(statements: Statements) -> bool:
+    """Whether pictures 2i and 2i + 1 have the same two statements, each true of one of them."""
+    if (np.diff(statements.starts) != 2).any() or len(statements.answer_N) % 2:
+        return False
+    text_I22 = np.sort(statements.text_S.reshape(-1, 2, 2), axis=2)
+    true_I2 = statements.text_S[statements.starts[:-1] + statements.answer_N].reshape(-1, 2)
+    same = (text_I22[:, 0] == text_I22[:, 1]).all()
+    return bool(same and (true_I2[:, 0] != true_I2[:, 1]).all())
+
+
 def winoground_measures(image_N2D: np.ndarray, caption_N2D: np.ndarray) -> list[Measure]:
     """ "text_score", "image_score" and "group_score" of N items; caption j tells of picture j."""
     width = image_N2D.shape[-1]

@@ -22,7 +22,7 @@ from winnow.recipes.concepts import Concepts, run_concepts
 from winnow.recipes.data import curate, funnel, planted_table
 from winnow.recipes.evaluate import evaluate_model
 from winnow.recipes.packaged import packaged_data
-from winnow.recipes.report import insight_of
+from winnow.recipes.report import insight_of, shown_sets
 from winnow.recipes.training import tiny
 from winnow.reports.page import write_report
 from winnow.reports.runs import read_runs
@@ -98,15 +98,16 @@ def run_demo(options: Demo, *, say: Say) -> Path:
         evaluate_model(str(out), probed, out=out / "evaluation", protocols=PROBES)
     say("[bold]5/5 report[/]")
     folders = [options.out / name for name in runs]
+    read = read_runs(folders)
     say(render(headline(folders)), THREE_CHANGES, sep="\n")
     return write_report(
         options.out / "report.html",
         selection=kept.directory,
         insight=insight_of(kept.directory),
         runs=folders,
-        tasks=packaged.tasks,
+        tasks=shown_sets(packaged.tasks, read),
         title="winnow demo",
         notes=[THREE_CHANGES],
         truth=truth,
-        concepts=concept_section(kept.directory, read_runs(folders), seen),
+        concepts=concept_section(kept.directory, read, seen),
     )

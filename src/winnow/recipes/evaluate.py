@@ -1,7 +1,7 @@
 """What `winnow evaluate` takes and does: a model on evaluation sets."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +10,7 @@ import tyro
 from winnow.distributed import joined
 from winnow.evaluation.clip_benchmark_json import write_clip_benchmark_json
 from winnow.evaluation.embed import Embedder
-from winnow.evaluation.evaluate import Evaluation, Protocols, Skipped, evaluate
+from winnow.evaluation.evaluate import FIT_NOTHING, Evaluation, Protocols, Skipped, evaluate
 from winnow.evaluation.linear_probe import LinearProbe
 from winnow.evaluation.probes import FewShot
 from winnow.evaluation.task_table import task_table
@@ -41,8 +41,8 @@ class Evaluate:
     """Default: all that fit nothing, as far as a set has what they need."""
     caption: str = "{}"
     """What captions are put into for retrieval; DiHT takes "a photo of {}."."""
-    linear_probe: LinearProbe = LinearProbe()
-    few_shot: FewShot = FewShot()
+    linear_probe: LinearProbe = field(default_factory=LinearProbe)
+    few_shot: FewShot = field(default_factory=FewShot)
     out: Path | None = None
     """Where results.jsonl and the predictions go. Default: evaluation/ in the folder of the run."""
     cache: Path | None = None
@@ -101,7 +101,7 @@ def evaluate_model(
     *,
     out: Path,
     cache: Path | None = None,
-    protocols: Protocols = Protocols(),
+    protocols: Protocols = FIT_NOTHING,
     batch_size: int = 256,
     precision: str = "fp32",
     device: str = "auto",

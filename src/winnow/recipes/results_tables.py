@@ -40,7 +40,7 @@ def _curves(task: str, results: Sequence[Result]) -> "Table":
 
     shots = sorted({result.shots or 0 for result in results})
     table = _table(f"few-shot top-1 on {task}, % ± half of the 95 % interval")
-    table.add_column("pictures a class")
+    table.add_column("pictures a class", no_wrap=True)
     for number in shots:
         table.add_column(str(number), justify="right", no_wrap=True)
     for method in dict.fromkeys(result.method for result in results):
@@ -50,7 +50,7 @@ def _curves(task: str, results: Sequence[Result]) -> "Table":
 
 
 def _mean(result: Result) -> str:
-    return f"{100 * result.value:.1f} ± {50 * (result.high - result.low):.1f}"
+    return f"{100 * result.value:.1f}±{50 * (result.high - result.low):.1f}"
 
 
 def _cells(result: Result) -> tuple[str, ...]:
@@ -70,4 +70,4 @@ def _table(title: str) -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

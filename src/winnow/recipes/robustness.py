@@ -1,10 +1,10 @@
 """What `winnow robustness` takes and does: models under distribution shift, against a line."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -28,6 +28,7 @@ from winnow.reports.robustness_plot import (
     RobustnessPoint,
     write_robustness_svg,
 )
+from winnow.reports.runs import Run
 from winnow.statistics import wilson_interval
 from winnow.types import InputError
 
@@ -54,8 +55,6 @@ class Robustness:
     def __post_init__(self) -> None:
         if not self.runs:
             raise InputError("there is no model: name runs or folders of results")
-        if self.in_distribution is not None and not self.shift:
-            raise InputError("--in says what is not shifted: name what is with --shift")
         if self.out is not None and self.out.suffix != ".svg":
             raise InputError(f"{self.out} is no .svg file, and that is what --out draws")
 
@@ -63,8 +62,9 @@ class Robustness:
 def run_robustness(options: Robustness, *, say: Callable[..., None]) -> None:
     """Say what each model reaches beyond the line, and draw it where that is asked for."""
     results = [row for run in options.runs for row in read_results(evaluation_folder(run))]
-    baselines = [row for run in options.baseline for row in read_results(evaluation_folder(run))]
-    shifts = _shifts(options, baselines)
+    shifts, baselines = lines_for(
+        in_distribution=options.in_distribution, shift=options.shift, baseline=options.baseline
+    )
     rows = robustness_rows(results, shifts)
     measured = [shift for shift in shifts if any(row.shift is shift for row in rows)]
     if not rows:
@@ -81,6 +81,47 @@ def run_robustness(options: Robustness, *, say: Callable[..., None]) -> None:
     if options.out is not None:
         for plot in robustness_plots(rows, baselines):
             say(f"plot: {write_robustness_svg(plot, _svg(options.out, plot, measured))}")
+
+
+def plots_for(
+    runs: Sequence[Run],
+    *,
+    in_distribution: str | None = None,
+    shift: tuple[str, ...] = (),
+    baseline: tuple[Path, ...] = (),
+) -> list[RobustnessPlot]:
+    """The plots of what runs were measured on, each run under its name in the report.
+
+    The options mean what those of Robustness do; without any, it is the published lines. None
+    where no run was measured both with and without a shift.
+    """
+    shifts, baselines = lines_for(in_distribution=in_distribution, shift=shift, baseline=baseline)
+    results = [(run.name, [_as_result(row) for row in run.results]) for run in runs]
+    rows = [
+        replace(found[-1], model=name)
+        for one in shifts
+        for name, of_run in results
+        if (found := robustness_rows(of_run, [one]))
+    ]
+    return robustness_plots(rows, baselines)
+
+
+def lines_for(
+    *, in_distribution: str | None, shift: tuple[str, ...], baseline: tuple[Path, ...]
+) -> tuple[list[Shift], list[Result]]:
+    """The lines that options ask for, each from where they say, and the baselines' results.
+
+    Raises InputError where no such line is published, or the baselines do not make one.
+    """
+    if in_distribution is not None and not shift:
+        raise InputError("--in says what is not shifted: name what is with --shift")
+    baselines = [row for run in baseline for row in read_results(evaluation_folder(run))]
+    if not shift:
+        return _refitted(baselines) if baseline else list(PUBLISHED), baselines
+    without = in_distribution or IMAGENET
+    if baseline:
+        return [fitted_shift(without, name, baselines) for name in shift], baselines
+    return [_published(without, name) for name in shift], baselines
 
 
 def robustness_table(rows: Sequence[RobustnessRow]) -> "Table":
@@ -158,14 +199,11 @@ def line_words(line: Line) -> str:
     )
 
 
-def _shifts(options: Robustness, baselines: Sequence[Result]) -> list[Shift]:
-    """The lines that were asked for, each from where it was asked for."""
-    if not options.shift:
-        return _refitted(baselines) if options.baseline else list(PUBLISHED)
-    in_distribution = options.in_distribution or IMAGENET
-    if options.baseline:
-        return [fitted_shift(in_distribution, name, baselines) for name in options.shift]
-    return [_published(in_distribution, name) for name in options.shift]
+def _as_result(row: Mapping[str, Any]) -> Result:
+    """A row as the report has read it, also one of an older winnow."""
+    known = {field.name for field in fields(Result)}
+    unsaid = {"model": "", "num_classes": None, "prompts": "", "seconds": 0.0}
+    return Result(**unsaid | {name: value for name, value in row.items() if name in known})
 
 
 def _published(in_distribution: str, name: str) -> Shift:

@@ -1,37 +1,65 @@
 """Pictures of the tasks with what each model made of them, right and wrong, chosen by nobody.
 
 Of the pictures on which at least one model is right, and of those on which none is, those are shown
-whose key has the smallest hash: an arbitrary choice that cannot be bent.
+whose key has the smallest hash: an arbitrary choice that cannot be bent. Predictions say which
+pictures these are; only then is a set opened, and read once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
-from winnow.reports.pictures import TaskPictures, choose, shorten
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from winnow.reports.pictures import (
+    ShownPicture,
+    ShownSample,
+    choose,
+    shorten,
+    shown_pictures,
+)
 from winnow.reports.runs import Run
 from winnow.types import InputError
 
+EXAMPLES_OF = ("zero-shot", "statements", "retrieval")
+"""The protocols of which there are examples."""
 SHOWN = 4
 """Pictures a task of those with a right answer, and as many of those without."""
 SHOWN_QUERIES = 2
 MAX_TASKS = 6
+NEAREST = 5
+"""Answers of a model that are shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownSet:
+    """The split of an evaluation set that was measured, in whatever layout it is."""
+
+    classnames: tuple[str, ...]
+    """In label order; empty for a set without labels."""
+    read: Callable[[], Iterator[ShownSample]]
+    """Every picture in order; raises InputError where the set is not whole."""
+
+
+OpenSet = Callable[[], ShownSet]
+"""Opens a set when its examples are asked for. Raises InputError where that cannot be."""
 
 
 class Answer(NamedTuple):
     """One of a model's five nearest."""
 
     name: str
-    """A class, or a picture's key."""
+    """A class, a statement, or a picture's key."""
     score: float
     is_right: bool
     picture: str | None
 
 
 class Shown(NamedTuple):
-    """A picture with its class, or a caption, and the answers of every run in order; none of a run
-    without predictions.
+    """A picture with what is true of it, or a caption, and the answers of every run in order; none
+    of a run without predictions.
     """
 
     title: str
@@ -45,7 +73,7 @@ class TaskExamples:
 
     task: str
     some_right: list[Shown]
-    """Pictures that at least one model classifies rightly."""
+    """Pictures on which at least one model is right."""
     none_right: list[Shown]
     num_some_right: int
     """Of how many the first list is; the other is of the rest of `n`."""
@@ -54,98 +82,175 @@ class TaskExamples:
     """Captions whose picture at least one model finds among the first five, then others."""
 
 
+class _Said(NamedTuple):
+    """What one run says of one picture, in numbers of classes or of its own statements."""
+
+    true: Sequence[int]
+    nearest: Sequence[int]
+    scores: Sequence[float]
+    is_right: bool
+
+
 def read_examples(
-    runs: Sequence[Run], tasks: Mapping[str, Path]
+    runs: Sequence[Run], tasks: Mapping[str, OpenSet]
 ) -> tuple[list[TaskExamples], list[str]]:
     """The examples of every task that is there, and why there are none for the others."""
-    examples, problems = [], []
-    for task, folder in list(tasks.items())[:MAX_TASKS]:
+    examples: list[TaskExamples] = []
+    problems = []
+    for task, open_shown in tasks.items():
+        if len(examples) == MAX_TASKS:
+            problems.append(
+                f"Of {len(tasks)} tasks, the first {MAX_TASKS} with examples are shown."
+            )
+            break
         try:
-            examples.append(_task_examples(runs, task, folder))
-        except InputError as error:
+            examples.append(_task_examples(runs, task, open_shown))
+        except (InputError, OSError) as error:
             problems.append(f"No examples of {task}: {error}")
-    if len(tasks) > MAX_TASKS:
-        problems.append(f"Examples are of the first {MAX_TASKS} of {len(tasks)} tasks.")
     return examples, problems
 
 
-def _task_examples(runs: Sequence[Run], task: str, folder: Path) -> TaskExamples:
-    if not (folder / "test").is_dir():
-        raise InputError(f"{folder} holds no evaluation set")
-    pictures = TaskPictures(folder)
-    classified = [_rows(run, task, "zero-shot") for run in runs]
-    asked = [_rows(run, task, "retrieval") for run in runs]
-    if not any(classified) and not any(asked):
+def _task_examples(runs: Sequence[Run], task: str, open_shown: OpenSet) -> TaskExamples:
+    said = [_said(run, task) for run in runs]
+    asked = [_queries(run, task) for run in runs]
+    if not any(said) and not any(asked):
         raise InputError("no run has predictions; measure with `winnow evaluate`")
-    keys = _common(classified)
-    right = {key for key in keys if any(rows[key]["rank"] == 1 for rows in classified if rows)}
-    labels = {key: rows[key]["label"] for rows in classified if rows for key in keys}
-    names = _lines(folder / "classnames.txt")
+    keys, queries = _common(said), _common(asked)
+    if not keys and not queries:
+        raise InputError(
+            "the runs were measured on different pictures; measure them again on the same"
+        )
+    right = {key for key in keys if any(of_run[key].is_right for of_run in said if of_run)}
+    some_right, none_right = choose(right, SHOWN), choose(keys - right, SHOWN)
+    captions = _choose_queries(asked, queries)
+    found = [key for caption in captions for rows in asked if rows for key in rows[caption]["top5"]]
+    shown_set = open_shown()
+    pictures = shown_pictures(shown_set.read(), {*some_right, *none_right, *found})
 
-    def show(chosen: Sequence[str]) -> list[Shown]:
-        thumbnails = pictures.thumbnails(chosen)
-        return [
-            Shown(
-                title=names[labels[key]],
-                picture=thumbnails[key],
-                answers=[_classes(rows[key], names) if rows else [] for rows in classified],
-            )
-            for key in chosen
-        ]
+    def show(key: str) -> Shown:
+        return _shown(pictures[key], shown_set, [of_run.get(key) for of_run in said], task=task)
 
     return TaskExamples(
         task=task,
-        some_right=show(choose(right, SHOWN)),
-        none_right=show(choose(keys - right, SHOWN)),
+        some_right=[show(key) for key in some_right],
+        none_right=[show(key) for key in none_right],
         num_some_right=len(right),
         n=len(keys),
-        found=_queries(asked, pictures),
+        found=[_found(query, asked, pictures) for query in captions],
     )
 
 
-def _queries(asked: Sequence[dict[str, dict]], pictures: TaskPictures) -> list[Shown]:
-    """Captions with the five pictures that each run finds nearest."""
-    common = _common(asked)
-    found = {query for query in common if any(rows[query]["rank"] <= 5 for rows in asked if rows)}
-    chosen = choose(found, SHOWN_QUERIES) + choose(common - found, SHOWN_QUERIES)
-    keys = [key for query in chosen for rows in asked if rows for key in rows[query]["top5"]]
-    thumbnails = pictures.thumbnails(keys)
+def _said(run: Run, task: str) -> dict[str, _Said]:
+    """By picture's key, from whichever predictions there are; empty where there are none."""
+    for protocol, readings in _READINGS.items():
+        table = run.predictions(task, protocol)
+        if table is None:
+            continue
+        for columns, reading in readings.items():
+            if {"key", *columns} <= set(table.column_names):
+                keys = table.column("key").to_pylist()
+                return dict(zip(keys, reading(table), strict=True))
+        raise InputError(
+            f"the {protocol} predictions of {run.name} lack columns; run `winnow evaluate` again"
+        )
+    return {}
 
-    def answers(query: str, row: dict) -> list[Answer]:
-        return [
-            Answer(key, score, query in pictures.captions.get(key, ()), thumbnails[key])
-            for key, score in zip(row["top5"], row["scores"], strict=True)
-        ]
 
+def _of_one_label(table: pa.Table) -> Iterator[_Said]:
+    columns = [table.column(name).to_pylist() for name in ("label", "rank", "top5", "scores")]
+    for label, rank, nearest, scores in zip(*columns, strict=True):
+        yield _Said((label,), nearest, scores, rank == 1)
+
+
+def _of_several_labels(table: pa.Table) -> Iterator[_Said]:
+    """Right is a picture whose nearest class is one of its own; a tie is not."""
+    columns = table.column("labels").to_pylist(), table.column("class_scores")
+    for true, scores in zip(*columns, strict=True):
+        yield _ordered(true, scores.values.to_numpy())
+
+
+def _of_statements(table: pa.Table) -> Iterator[_Said]:
+    columns = [table.column(name).to_pylist() for name in ("answer", "rank", "scores")]
+    for answer, rank, scores in zip(*columns, strict=True):
+        yield _ordered([answer], np.array(scores))._replace(is_right=rank == 1)
+
+
+def _ordered(true: Sequence[int], score_K: np.ndarray) -> _Said:
+    """By falling score; of equal ones, those that are not true come first."""
+    is_true_K = np.isin(np.arange(len(score_K)), true)
+    nearest = np.lexsort((is_true_K, -score_K))[:NEAREST].tolist()
+    return _Said(true, nearest, score_K[nearest].tolist(), bool(is_true_K[nearest[0]]))
+
+
+_Reading = Callable[[pa.Table], Iterator[_Said]]
+_READINGS: Mapping[str, Mapping[tuple[str, ...], _Reading]] = {
+    "zero-shot": {
+        ("label", "rank", "top5", "scores"): _of_one_label,
+        ("labels", "class_scores"): _of_several_labels,
+    },
+    "statements": {("answer", "rank", "scores"): _of_statements},
+}
+"""How predictions are read, by the columns they have."""
+
+
+def _shown(
+    picture: ShownPicture, shown_set: ShownSet, said: Sequence[_Said | None], *, task: str
+) -> Shown:
+    names = picture.statements or shown_set.classnames
+    numbers = [n for one in said if one for n in (*one.true, *one.nearest)]
+    if max(numbers, default=0) >= len(names):
+        raise InputError(
+            f"the predictions of {task} have answer {max(numbers)}, and the set has only "
+            f"{len(names)}: run `winnow evaluate` again"
+        )
+    true = next(one.true for one in said if one)
+    return Shown(
+        title=shorten(", ".join(names[n] for n in true) or "none of the classes"),
+        picture=picture.thumbnail,
+        answers=[_answers(one, names) if one else [] for one in said],
+    )
+
+
+def _answers(said: _Said, names: Sequence[str]) -> list[Answer]:
     return [
-        Shown(shorten(query), None, [answers(query, rows[query]) if rows else [] for rows in asked])
-        for query in chosen
+        Answer(shorten(names[n]), score, n in said.true, None)
+        for n, score in zip(said.nearest, said.scores, strict=True)
     ]
 
 
-def _common(by_run: Sequence[dict[str, dict]]) -> set[str]:
+def _queries(run: Run, task: str) -> dict[str, dict]:
+    """Rankings of pictures by caption; empty where there are none."""
+    table = run.predictions(task, "retrieval")
+    if table is None:
+        return {}
+    rows = table.filter(pc.equal(table.column("direction"), "text_to_image")).to_pylist()
+    return {row["query"]: row for row in rows}
+
+
+def _choose_queries(asked: Sequence[dict[str, dict]], queries: set[str]) -> list[str]:
+    """Of those whose picture some run has among the first five, then of the others."""
+    found = {
+        query for query in queries if any(rows[query]["rank"] <= NEAREST for rows in asked if rows)
+    }
+    return choose(found, SHOWN_QUERIES) + choose(queries - found, SHOWN_QUERIES)
+
+
+def _found(
+    query: str, asked: Sequence[dict[str, dict]], pictures: Mapping[str, ShownPicture]
+) -> Shown:
+    """A caption with the five pictures that each run finds nearest."""
+    answers = [
+        [
+            Answer(key, score, query in pictures[key].captions, pictures[key].thumbnail)
+            for key, score in zip(rows[query]["top5"], rows[query]["scores"], strict=True)
+        ]
+        if rows
+        else []
+        for rows in asked
+    ]
+    return Shown(shorten(query), None, answers)
+
+
+def _common(by_run: Sequence[Mapping[str, object]]) -> set[str]:
     """What every run that has predictions has one of."""
     return set.intersection(*[set(rows) for rows in by_run if rows] or [set()])
-
-
-def _classes(row: dict, names: Sequence[str]) -> list[Answer]:
-    return [
-        Answer(names[label], score, label == row["label"], None)
-        for label, score in zip(row["top5"], row["scores"], strict=True)
-    ]
-
-
-def _rows(run: Run, task: str, protocol: str) -> dict[str, dict]:
-    """Predictions by picture's key, or by caption; empty where there are none."""
-    table = run.predictions(task, protocol)
-    rows = table.to_pylist() if table is not None else []
-    if protocol == "zero-shot":
-        return {row["key"]: row for row in rows}
-    return {row["query"]: row for row in rows if row["direction"] == "text_to_image"}
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 ({error}): save it again as UTF-8") from error

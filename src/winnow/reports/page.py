@@ -18,7 +18,7 @@ from winnow.reports.colours import DARK, LIGHT, NUM_COLOURS
 from winnow.reports.concepts import LISTED, TOP, ConceptSection, arrange, clip
 from winnow.reports.curation import Curation, Truth, read_curation
 from winnow.reports.evaluation import evaluation_section
-from winnow.reports.examples import TaskExamples, read_examples
+from winnow.reports.examples import OpenSet, TaskExamples, read_examples
 from winnow.reports.insight import Insight
 from winnow.reports.pictures import shorten
 from winnow.reports.robustness_plot import RobustnessPlot
@@ -48,7 +48,7 @@ def write_report(
     *,
     selection: Path | None,
     runs: Sequence[Path],
-    tasks: Mapping[str, Path],
+    tasks: Mapping[str, OpenSet],
     title: str,
     notes: Sequence[str] = (),
     truth: Truth | None = None,
@@ -59,12 +59,12 @@ def write_report(
 ) -> Path:
     """Write the page to `out` and return it.
 
-    `tasks` (name -> folder) are where pictures for the examples come from; `notes` stand at the
-    top; `truth` is what is known of planted noise; `insight` puts the selection's rules to a sample
-    of its pairs again; `concepts` is what a teacher and the runs see in some pairs, and without it
-    `concepts_problem` says why it is missing; `robustness` are accuracies under shifts, each with
-    the line to compare with. Raises InputError for a run or a selection that is not there, or whose
-    files are damaged.
+    `tasks` (name -> what opens the set) are where pictures for the examples come from; `notes`
+    stand at the top; `truth` is what is known of planted noise; `insight` puts the selection's
+    rules to a sample of its pairs again; `concepts` is what a teacher and the runs see in some
+    pairs, and without it `concepts_problem` says why it is missing; `robustness` are accuracies
+    under shifts, each with the line to compare with. Raises InputError for a run or a selection
+    that is not there, or whose files are damaged.
     """
     read = read_runs(runs)
     curation, curation_problem = _curation(selection, insight)
@@ -153,7 +153,7 @@ def _curation(selection: Path | None, insight: Insight | None) -> tuple[Curation
 
 
 def _examples(
-    runs: Sequence[Run], tasks: Mapping[str, Path]
+    runs: Sequence[Run], tasks: Mapping[str, OpenSet]
 ) -> tuple[list[TaskExamples], list[str]]:
     if not runs or not tasks:
         return [], ["No runs or no tasks were given, so there are no examples."]

@@ -3,13 +3,14 @@
 import base64
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterable
+from typing import NamedTuple, Protocol
 
 from winnow.data.columns import DETECT, Columns
 from winnow.data.images import ImageError, View, evaluation_view
 from winnow.data.ledger import Address
-from winnow.data.sources import open_reader, open_source
+from winnow.data.sources import open_reader
+from winnow.types import InputError
 
 THUMBNAIL = 80
 """Pixels a side; the page shows them at half to all of it."""
@@ -57,34 +58,57 @@ def thumbnails(
         }
 
 
-class TaskPictures:
-    """The pictures of an evaluation set (a folder in clip-benchmark's layout), by key."""
-
-    def __init__(self, folder: Path) -> None:
-        self._places: dict[str, tuple[str, Address]] = {}
-        self._captions: dict[str, tuple[str, ...]] = {}
-        source = open_source(str(folder / "test"))
-        for shard in source.shards:
-            for sample in source.scan(shard):
-                address = Address(sample.key, sample.offset, sample.size)
-                self._places[sample.key] = (shard, address)
-                lines = (sample.caption or "").splitlines()
-                self._captions[sample.key] = tuple(line.strip() for line in lines)
+class ShownSample(Protocol):
+    """What the page needs of a picture of an evaluation set, whatever else is known of it."""
 
     @property
-    def captions(self) -> Mapping[str, tuple[str, ...]]:
-        """The captions of every picture, one or several or none."""
-        return self._captions
+    def key(self) -> str:
+        """Unique in its set."""
+        ...
 
-    def thumbnails(self, keys: Iterable[str]) -> dict[str, str | None]:
-        """By key; None for a picture that cannot be read, or that is not there."""
-        by_shard: dict[str, list[Address]] = {}
-        found: dict[str, str | None] = dict.fromkeys(keys)
-        for key in found:
-            if key in self._places:
-                shard, address = self._places[key]
-                by_shard.setdefault(shard, []).append(address)
-        for shard, addresses in by_shard.items():
-            for address, picture in thumbnails(shard, addresses).items():
-                found[address.key] = picture
-        return found
+    @property
+    def image(self) -> bytes:
+        """Encoded."""
+        ...
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """One or several or none."""
+        ...
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """Candidates of which one is true of the picture, or none."""
+        ...
+
+
+class ShownPicture(NamedTuple):
+    """A picture of an evaluation set, small, and what is said of it."""
+
+    thumbnail: str | None
+    """None where it cannot be read."""
+    captions: tuple[str, ...]
+    statements: tuple[str, ...]
+
+
+def shown_pictures(
+    samples: Iterable[ShownSample], keys: Collection[str]
+) -> dict[str, ShownPicture]:
+    """Those with these keys, in one pass that ends with the last of them.
+
+    Raises InputError where there is no such picture.
+    """
+    missing, found = set(keys), {}
+    for sample in samples if missing else ():
+        if sample.key in missing:
+            missing.remove(sample.key)
+            picture = thumbnail(sample.image)
+            found[sample.key] = ShownPicture(picture, sample.captions, sample.statements)
+        if not missing:
+            break
+    if missing:
+        raise InputError(
+            f"the set has changed since it was measured (picture {min(missing)!r} is not in it): "
+            "run `winnow evaluate` again"
+        )
+    return found
