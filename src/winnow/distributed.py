@@ -58,6 +58,24 @@ def barrier() -> None:
         dist.barrier()
 
 
+@contextmanager
+def stopping_together() -> Iterator[None]:
+    """Every rank gets to the end, or all stop: one for its InputError, the others for that."""
+    own: InputError | None = None
+    try:
+        yield
+    except InputError as error:
+        own = error
+    if world().size > 1:
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        failed = torch.tensor([int(own is not None)], device=device)
+        dist.all_reduce(failed)
+        if own is None and failed.item():
+            raise InputError("another rank had to stop; what it says is the reason")
+    if own is not None:
+        raise own
+
+
 def require_same(facts: Mapping[str, tuple[int, str]], device: torch.device) -> None:
     """Raise InputError, on every rank alike, for the first fact in which ranks differ.
 

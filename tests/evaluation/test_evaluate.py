@@ -219,12 +219,49 @@ def test_probes_are_fitted_on_the_training_split(colours, tmp_path):
     # zero-shot: one subset and its mean; two methods: two numbers of shots, two subsets, a mean.
     assert len(few_shot) == 2 + 2 * 2 * 3
     means = {(r.method, r.shots): r for r in few_shot if r.subset is None}
-    assert means["from-zero", 2].settings == {"subsets": 2}
+    fitted_on = {"train_fingerprint", "validation_fingerprint"}
+    assert means["from-zero", 2].settings.keys() == {"subsets", *fitted_on}
+    assert all(r.settings.keys() >= fitted_on for r in top1)
     assert means["zero-shot", 0].value == 19 / 21
     table = pq.read_table(predictions_path(tmp_path / "out", "c", "few-shot"))
     assert table.num_rows == 21 * (1 + 2 * 2 * 2)
     rows = pq.read_table(predictions_path(tmp_path / "out", "c", "linear-probe")).to_pylist()
     assert [row["rank"] == 1 for row in rows[:18] + rows[19:]] == [True] * 18 + [False] * 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"shots": ()}, r"shots are \(\); give numbers from 1"),
+        ({"shots": (0, 1)}, r"shots are \(0, 1\)"),
+        ({"shots": (1, 1)}, "each once"),
+        ({"subsets": 0}, "subsets is 0"),
+        ({"methods": ("nope",)}, "give some of zero-shot, text-initialised"),
+    ],
+)
+def test_few_shot_probes_that_cannot_be_are_refused(wrong, sentence):
+    with pytest.raises(InputError, match=sentence):
+        FewShot(**wrong)
+
+
+def test_a_set_whose_pictures_have_no_label_at_all_is_skipped(tmp_path):
+    file = io.BytesIO()
+    np.save(file, np.zeros(7, dtype=np.uint8))
+    folder = write_task(
+        tmp_path / "multi", [[("a.png", picture("red")), ("a.npy", file.getvalue())]]
+    )
+    (folder / "dataset_type.txt").write_text("multilabel")
+    evaluation = run(ColourEncoder(), {"multi": folder}, tmp_path)
+    assert [skipped.why for skipped in evaluation.skipped] == [
+        "zero-shot needs a picture with a label"
+    ]
+
+
+def test_captions_say_of_which_picture_they_are(colours, tmp_path):
+    run(ColourEncoder(), {"colours": colours}, tmp_path, "retrieval")
+    rows = pq.read_table(predictions_path(tmp_path / "out", "colours", "retrieval")).to_pylist()
+    assert [row["picture"] for row in rows[:21]] == [row["query"] for row in rows[:21]]
+    assert [row["picture"] for row in rows[21:]] == [f"p{3 * i:02}" for i in range(7)]
 
 
 def test_a_training_split_that_no_probe_can_be_fitted_to_is_skipped(colours, tmp_path):

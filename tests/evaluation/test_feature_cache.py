@@ -27,6 +27,13 @@ class Counting:
             yield part, {"one": column(part)[:, :1], "two": column(part)}
 
 
+class Broken(Counting):
+    """Stops where there is something to do."""
+
+    def __call__(self, parts):
+        raise InputError("a picture is broken")
+
+
 def column(part: Part) -> np.ndarray:
     rows = np.arange(part.start, part.stop, dtype=np.float32)[:, None]
     return np.concatenate([rows, 2 * rows], axis=1)
@@ -95,10 +102,33 @@ def test_damage_says_what_to_delete(tmp_path):
         rows(tmp_path, Counting())
 
 
+def test_a_part_of_another_size_is_noticed(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        rows(tmp_path, Counting(stop_after=2))
+    cache = FeatureCache(folder=tmp_path)
+    with pytest.raises(InputError, match=r"00000\.npz has not 5 rows.* delete the folder"):
+        cache.rows({"of": "x"}, Counting(), num_rows=ROWS, part_rows=5)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_a_full_disk_is_an_error_and_not_a_signal(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        rows(tmp_path, Counting(stop_after=2))
+    (folder,) = tmp_path.iterdir()
+    (folder / "two.npy").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        rows(tmp_path, Counting())
+    (folder / "two.npy").unlink()
+    _, arrays = rows(tmp_path, Counting())
+    np.testing.assert_array_equal(arrays["two"], column(Part(0, 0, ROWS)))
+
+
 def _rank(rank: int, world_size: int, folder: str) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
     )
+    with pytest.raises(InputError, match="broken" if rank else "another rank had to stop"):
+        rows(Path(folder, "cache"), Broken() if rank else Counting(), of="what breaks")
     compute = Counting()
     _, arrays = rows(Path(folder, "cache"), compute)
     torch.save((compute.asked, torch.tensor(np.array(arrays["two"]))), f"{folder}/{rank}.pt")

@@ -1,9 +1,16 @@
 import dataclasses
 import json
+from threading import Thread
 
 import pytest
 
-from winnow.evaluation.results import RESULTS_FILE, Result, read_results, write_results
+from winnow.evaluation.results import (
+    RESULTS_FILE,
+    Result,
+    check_folder,
+    read_results,
+    write_results,
+)
 from winnow.types import InputError
 
 RESULT = Result(
@@ -47,15 +54,45 @@ def test_a_row_has_the_published_fields(tmp_path):
     ]
 
 
-def test_measuring_again_replaces_and_other_results_stay(tmp_path):
-    others = [
-        dataclasses.replace(RESULT, **{field: "other"})
-        for field in ("model", "task", "protocol", "metric")
-    ]
-    write_results(tmp_path, [RESULT, *others])
-    again = dataclasses.replace(RESULT, value=0.9, model_fingerprint="2d")
+def test_measuring_again_replaces_all_of_a_task_and_protocol(tmp_path):
+    old = [dataclasses.replace(RESULT, metric=metric) for metric in ("top1", "top5")]
+    others = [dataclasses.replace(RESULT, **{field: "other"}) for field in ("task", "protocol")]
+    write_results(tmp_path, old)
+    write_results(tmp_path, others)
+    again = dataclasses.replace(RESULT, value=0.9, precision="bf16")
     write_results(tmp_path, [again])
     assert read_results(tmp_path) == [*others, again]
+
+
+def test_results_of_older_weights_go_with_the_first_of_newer_ones(tmp_path):
+    write_results(tmp_path, [RESULT, dataclasses.replace(RESULT, task="other")])
+    newer = dataclasses.replace(RESULT, model_fingerprint="2d")
+    check_folder(tmp_path, model="runs/a", fingerprint="2d")
+    write_results(tmp_path, [newer])
+    assert read_results(tmp_path) == [newer]
+
+
+def test_a_folder_with_another_model_s_results_is_refused(tmp_path):
+    check_folder(tmp_path, model="runs/b", fingerprint="2d")
+    write_results(tmp_path, [RESULT])
+    check_folder(tmp_path, model="./runs/a", fingerprint="0f")  # the same weights, spelt otherwise
+    with pytest.raises(InputError, match="results of another model, runs/a: name another folder"):
+        check_folder(tmp_path, model="runs/b", fingerprint="2d")
+
+
+def _write_some(folder, number):
+    for index in range(10):
+        write_results(folder, [dataclasses.replace(RESULT, task=f"{number}-{index}")])
+
+
+def test_two_that_write_at_once_lose_nothing(tmp_path):
+    threads = [Thread(target=_write_some, args=(tmp_path, number)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(read_results(tmp_path)) == 40
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_line_that_is_no_result_is_named(tmp_path):

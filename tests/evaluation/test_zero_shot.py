@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from winnow.evaluation.zero_shot import mean_per_class, zero_shot, zero_shot_measures
+from winnow.evaluation.zero_shot import (
+    first_of_a_name,
+    mean_per_class,
+    zero_shot,
+    zero_shot_measures,
+)
 
 
 def measured(image, classes, label):
@@ -75,3 +80,18 @@ def test_a_random_model_scores_chance():
 def test_a_constant_model_scores_nothing():
     label = np.arange(30) % 10
     assert measured(np.ones((30, 8)), np.ones((10, 8)), label)["top5"].value == 0.0
+
+
+def test_classes_of_one_name_are_told_apart_as_an_argmax_does():
+    rng = np.random.default_rng(0)
+    image_ND, class_KD = rng.normal(size=(300, 4)), rng.normal(size=(6, 4))
+    class_KD[4] = class_KD[1]
+    class_KD[5] = class_KD[1]
+    names = ["a", "twice", "b", "c", "twice", "twice"]
+    label_N = rng.integers(6, size=300)
+    ranking = zero_shot(image_ND, class_KD, label_N)
+    cosine_NK = image_ND @ (class_KD / np.linalg.norm(class_KD, axis=1, keepdims=True)).T
+    # Equal columns may differ in the last digit of a product, and an argmax is of equal ones.
+    expected = np.round(cosine_NK, 9).argmax(axis=1) == label_N
+    assert not (ranking.rank_Q[label_N == 1] == 1).any()
+    np.testing.assert_array_equal(first_of_a_name(ranking, label_N, names).rank_Q == 1, expected)

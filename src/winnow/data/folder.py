@@ -225,6 +225,14 @@ def claimed(folder: Path, *, doing: str) -> Iterator[None]:
 
 
 @contextmanager
+def waiting_for(folder: Path) -> Iterator[None]:
+    """Within, no other process is within the same of this folder; for what takes no time."""
+    with (folder / ".writing").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def local_copy(path: str) -> Iterator[str]:
     """A path of this machine with what is at `path`, which is `path` itself where it is one.
 

@@ -24,6 +24,7 @@ from winnow.evaluation.feature_cache import FeatureCache, Part
 from winnow.evaluation.ranking import normalised
 from winnow.evaluation.sample_table import SampleTable
 from winnow.evaluation.sets import EvaluationSet, Sample
+from winnow.evaluation.sets.text_files import PLACEHOLDER
 from winnow.progress import Advance, track
 from winnow.types import InputError
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-PLACEHOLDER = "{c}"
-"""What stands for the class in a prompt."""
 PICTURES_A_PART, TEXTS_A_PART, CLASSES_A_PART = 1024, 4096, 64
 """What a kill loses at most, on each rank."""
 _BATCHES_AHEAD = 2

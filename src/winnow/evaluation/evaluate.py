@@ -22,8 +22,8 @@ from winnow.evaluation.protocols import (
     measure_zero_shot,
 )
 from winnow.evaluation.results import (
-    RESULTS_FILE,
     Result,
+    check_folder,
     read_results,
     write_predictions,
     write_results,
@@ -105,8 +105,9 @@ def evaluate(
     InputError before the model runs on any. Results are written set by set. Ranking and fitting
     happen on `device`.
     """
-    if (out / RESULTS_FILE).is_file():
-        read_results(out)  # what it cannot be added to is said before hours of embedding
+    encoder = embedder.encoder
+    # What they cannot be added to is said before hours of embedding.
+    check_folder(out, model=encoder.name, fingerprint=encoder.fingerprint)
     subjects, missing = open_subjects(
         sets, protocols.names, embedder=embedder, caption=protocols.caption
     )
@@ -126,7 +127,7 @@ def evaluate(
                 why = f"{protocol} needs {error}"
                 skipped.append(Skipped(task=subject.test.name, why=why))
     if results:
-        results += _robustness(out, fingerprint=embedder.encoder.fingerprint)
+        results += _robustness(out)
     return Evaluation(results=tuple(results), skipped=tuple(skipped))
 
 
@@ -157,8 +158,10 @@ def _main_metrics(name: str, protocol: str) -> set[str]:
 
 
 def _zero_shot(subject: Subject, protocols: Protocols, device: str) -> Outcome:
-    measure = measure_multi_label if subject.test.label_kind == "multi" else measure_zero_shot
-    return measure(subject.tested, subject.class_KD, device=device)
+    if subject.test.label_kind == "multi":
+        return measure_multi_label(subject.tested, subject.class_KD, device=device)
+    names = subject.test.classnames
+    return measure_zero_shot(subject.tested, subject.class_KD, names, device=device)
 
 
 def _retrieval(subject: Subject, protocols: Protocols, device: str) -> Outcome:
@@ -186,11 +189,11 @@ _RUN: dict[str, Callable[[Subject, Protocols, str], Outcome]] = {
 }
 
 
-def _robustness(out: Path, *, fingerprint: str) -> list[Result]:
-    """Effective robustness against the published lines, of all that `out` has of a model."""
-    known = [row for row in read_results(out) if row.model_fingerprint == fingerprint]
-    results = effective_robustness_rows(known)
-    write_results(out, results)
+def _robustness(out: Path) -> list[Result]:
+    """Effective robustness against the published lines, of all that `out` has."""
+    results = effective_robustness_rows(read_results(out))
+    if results:
+        write_results(out, results)
     return results
 
 

@@ -12,16 +12,17 @@ many ranks as there are then. Part i is of rank i modulo their number; the first
 import contextlib
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from winnow.config import read_json, write_json
 from winnow.data.folder import claimed
-from winnow.distributed import barrier, world
+from winnow.distributed import barrier, stopping_together, world
 from winnow.types import InputError
 
 FACTS_FILE = "facts.json"
@@ -66,10 +67,11 @@ class FeatureCache:
         barrier()
         if not is_whole:
             with _claimed_by_first(folder):
-                _compute_missing(folder, compute, list(parts_of(num_rows, part_rows)))
-                barrier()
+                parts = list(parts_of(num_rows, part_rows))
+                with stopping_together():
+                    _compute_missing(folder, compute, parts)
                 if world().rank == 0:
-                    shapes = _join(folder, num_rows)
+                    shapes = _join(folder, parts)
                     before_facts(folder)
                     write_json(folder / FACTS_FILE, {"depends": depends, "shapes": shapes})
                     _sweep(folder)
@@ -107,23 +109,43 @@ def _part_file(folder: Path, number: int) -> Path:
     return folder / f"{number:05}.npz"
 
 
-def _join(folder: Path, num_rows: int) -> dict[str, list[int]]:
+def _join(folder: Path, parts: Sequence[Part]) -> dict[str, list[int]]:
     """Put the parts of every array one behind the other; their shapes."""
-    joined: dict[str, np.ndarray] = {}
-    start = 0
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path, allow_pickle=False) as part:
-            for name in part.files:
-                rows = part[name]
-                if name not in joined:
-                    joined[name] = np.lib.format.open_memmap(
-                        folder / f"{name}.npy", "w+", rows.dtype, (num_rows, *rows.shape[1:])
-                    )
-                joined[name][start : start + len(rows)] = rows
-            start += len(rows)
-    for array in joined.values():
-        array.flush()  # type: ignore[attr-defined]
-    return {name: list(array.shape) for name, array in joined.items()}
+    shapes: dict[str, list[int]] = {}
+    with contextlib.ExitStack() as stack:
+        files: dict[str, BinaryIO] = {}
+        for part in parts:
+            arrays = _read_part(_part_file(folder, part.number), num_rows=part.stop - part.start)
+            for name, rows in arrays.items():
+                if name not in files:
+                    # Written, not mapped: a disk that is full says so.
+                    files[name] = stack.enter_context((folder / f"{name}.npy").open("wb"))
+                    shapes[name] = [parts[-1].stop, *rows.shape[1:]]
+                    header = np.lib.format.header_data_from_array_1_0(rows)
+                    header["shape"] = tuple(shapes[name])
+                    np.lib.format.write_array_header_1_0(files[name], header)
+                files[name].write(np.ascontiguousarray(rows).data)
+    return shapes
+
+
+def _read_part(path: Path, *, num_rows: int) -> dict[str, np.ndarray]:
+    with _told(path.parent), np.load(path, allow_pickle=False) as part:
+        arrays = {name: part[name] for name in part.files}
+        if any(len(rows) != num_rows for rows in arrays.values()):
+            raise ValueError(f"{path.name} has not {num_rows} rows")
+    return arrays
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Whatever numpy says of a file becomes a sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"the features in {folder} are damaged ({error}): delete the folder, and the same "
+            "command computes them again"
+        ) from error
 
 
 def _sweep(folder: Path) -> None:
@@ -133,16 +155,11 @@ def _sweep(folder: Path) -> None:
 
 def _load(folder: Path) -> dict[str, np.ndarray]:
     facts = read_json(folder / FACTS_FILE)
-    try:
+    with _told(folder):
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             for name in facts["shapes"]
         }
         if any(list(array.shape) != facts["shapes"][name] for name, array in arrays.items()):
             raise ValueError("an array has another shape than facts.json says")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"the features in {folder} are damaged ({error}): delete the folder, and the same "
-            "command computes them again"
-        ) from error
     return arrays

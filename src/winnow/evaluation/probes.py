@@ -19,6 +19,7 @@ from winnow.evaluation.outcome import Outcome, Scored, ranking_columns
 from winnow.evaluation.ranking import TOP, Ranking
 from winnow.evaluation.subject import Subject, UnsuitableError
 from winnow.evaluation.zero_shot import zero_shot_measures
+from winnow.types import InputError
 
 _ROWS_AT_ONCE = 4096
 
@@ -34,6 +35,17 @@ class FewShot:
     methods: tuple[str, ...] = tuple(METHODS)
     """Of the methods in evaluation/few_shot."""
 
+    def __post_init__(self) -> None:
+        if not self.shots or min(self.shots) < 1 or len({*self.shots}) < len(self.shots):
+            raise InputError(f"few-shot: shots are {self.shots}; give numbers from 1, each once")
+        if self.subsets < 1:
+            raise InputError(f"few-shot: subsets is {self.subsets}; it must be at least 1")
+        unknown = [method for method in self.methods if method not in METHODS]
+        if unknown or not self.methods:
+            raise InputError(
+                f"few-shot: methods are {self.methods}; give some of {', '.join(METHODS)}"
+            )
+
 
 def measure_linear_probe(subject: Subject, config: LinearProbe, *, device: str) -> Outcome:
     """Accuracies of logistic regression on the features before the projection."""
@@ -42,7 +54,8 @@ def measure_linear_probe(subject: Subject, config: LinearProbe, *, device: str) 
     ranking = rank_logits(chosen.classifier, subject.tested.hidden_NH, test.label_N)
     measures = zero_shot_measures(ranking, test.label_N, num_classes=len(subject.test.classnames))
     columns = {"key": test.keys, "label": test.label_N, **ranking_columns(ranking)}
-    scored = [Scored(measure, settings=chosen.settings) for measure in measures]
+    settings = {**chosen.settings, **_fitted_on(subject)}
+    scored = [Scored(measure, settings=settings) for measure in measures]
     return Outcome(scored, pa.table(columns))
 
 
@@ -111,19 +124,29 @@ def measure_few_shot(subject: Subject, config: FewShot, *, device: str) -> Outco
     scored: list[Scored] = []
     tables: list[pa.Table] = []
     hits = defaultdict[tuple[str, int], list[np.ndarray]](list)
-    settings = {}
     for fit in fits:
         predicted_N = predictions(fit.fitted, test.image_ND)
         hit_N = predicted_N == label_N
         hits[fit.method, fit.shots].append(hit_N)
-        settings = {**fit.fitted.settings, "num_shots": fit.num_shots}
+        settings = {**fit.fitted.settings, "num_shots": fit.num_shots, **_fitted_on(subject)}
         measure = accuracy(hit_N, num_classes=num_classes)
         scored.append(Scored(measure, fit.method, fit.shots, fit.subset, settings))
         tables.append(_table(fit.method, fit.shots, fit.subset, subject, predicted_N))
     for (method, shots), of_subsets in hits.items():
         measure = accuracy_over_subsets(of_subsets, num_classes=num_classes)
-        scored.append(Scored(measure, method, shots, None, {"subsets": len(of_subsets)}))
+        settings = {"subsets": len(of_subsets), **_fitted_on(subject)}
+        scored.append(Scored(measure, method, shots, None, settings))
     return Outcome(scored, pa.concat_tables(tables))
+
+
+def _fitted_on(subject: Subject) -> dict[str, str | None]:
+    """What a comparison has to find equal."""
+    assert subject.train is not None
+    validation = None if subject.validation is None else subject.validation.fingerprint
+    return {
+        "train_fingerprint": subject.train.fingerprint,
+        "validation_fingerprint": validation,
+    }
 
 
 def _table(

@@ -3,6 +3,8 @@
 N pictures, M captions, K classes, D the width of the joint space.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -17,13 +19,17 @@ from winnow.evaluation.statements import (
     statements_measure,
     winoground_measures,
 )
-from winnow.evaluation.zero_shot import zero_shot, zero_shot_measures
+from winnow.evaluation.subject import UnsuitableError
+from winnow.evaluation.zero_shot import first_of_a_name, zero_shot, zero_shot_measures
 
 
-def measure_zero_shot(features: ImageFeatures, class_KD: np.ndarray, *, device: str) -> Outcome:
+def measure_zero_shot(
+    features: ImageFeatures, class_KD: np.ndarray, classnames: Sequence[str], *, device: str
+) -> Outcome:
     """Accuracies of a set whose pictures have one label; of two classes also ROC-AUC."""
     label_N, num_classes = features.samples.label_N, len(class_KD)
     ranking = zero_shot(features.image_ND, class_KD, label_N, device=device)
+    ranking = first_of_a_name(ranking, label_N, classnames)
     measures = zero_shot_measures(ranking, label_N, num_classes=num_classes)
     columns = {"key": features.samples.keys, "label": label_N, **ranking_columns(ranking)}
     if num_classes == 2:
@@ -37,6 +43,8 @@ def measure_zero_shot(features: ImageFeatures, class_KD: np.ndarray, *, device: 
 def measure_multi_label(features: ImageFeatures, class_KD: np.ndarray, *, device: str) -> Outcome:
     """Average precision of a set whose pictures have any number of labels."""
     label_NK = features.samples.label_NK(len(class_KD))
+    if not label_NK.any():
+        raise UnsuitableError("a picture with a label")
     score_NK = class_scores(features.image_ND, class_KD, device=device)
     labels = [np.flatnonzero(row).tolist() for row in label_NK]
     columns = {"key": features.samples.keys, **_score_columns(score_NK, labels)}
@@ -49,9 +57,12 @@ def measure_retrieval(features: ImageFeatures, caption_MD: np.ndarray, *, device
     captions = features.samples.captions
     found = retrieval(features.image_ND, caption_MD, captions.pair_P2, device=device)
     keys, texts = np.array(features.samples.keys, object), np.array(captions.texts, object)
+    # Pairs stand in the pictures' order, so the first of a caption is its first picture's.
+    _, first_P = np.unique(captions.pair_P2[:, 1], return_index=True)
+    of_text = keys[captions.pair_P2[first_P, 0]]
     tables = [
-        _direction_table("image_to_text", keys, texts, found.image_to_text.ranking),
-        _direction_table("text_to_image", texts, keys, found.text_to_image.ranking),
+        _direction_table("image_to_text", keys, keys, texts, found.image_to_text.ranking),
+        _direction_table("text_to_image", texts, of_text, keys, found.text_to_image.ranking),
     ]
     scored = [Scored(measure) for measure in retrieval_measures(found)]
     return Outcome(scored, pa.concat_tables(tables))
@@ -89,9 +100,13 @@ def _score_columns(score_NK: np.ndarray, labels: list[list[int]]) -> dict[str, o
 
 
 def _direction_table(
-    direction: str, queries: np.ndarray, candidates: np.ndarray, ranking: Ranking
+    direction: str,
+    queries: np.ndarray,
+    pictures: np.ndarray,
+    candidates: np.ndarray,
+    ranking: Ranking,
 ) -> pa.Table:
-    columns = {"direction": [direction] * len(queries), "query": queries}
+    columns = {"direction": [direction] * len(queries), "query": queries, "picture": pictures}
     columns |= ranking_columns(ranking)
     columns["top5"] = candidates[ranking.top_QK].tolist()
     return pa.table(columns)

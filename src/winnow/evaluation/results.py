@@ -3,10 +3,11 @@
 One row of `results.jsonl` is one number with all that is needed to compare it a month later. The
 predictions (one parquet per task and protocol) let two models be compared sample by sample:
 
-- zero-shot, linear-probe: key, label, rank (of the true class, 1 is best), top5 (class ids), scores
-  (cosines; logits of a probe). Several labels a picture, or two classes: also labels, class_scores
-- retrieval: direction, query (picture's key, or caption), rank (of the best right answer), top5
-  (captions, or pictures' keys), scores
+- zero-shot, linear-probe: key, label, rank (of the true class, 1 is best), top5 (class ids),
+  scores (cosines; logits of a probe). Several labels a picture, or two classes: also labels,
+  class_scores
+- retrieval: direction, query (picture's key, or caption), picture (that key, or the first that has
+  the caption), rank (of the best right answer), top5 (captions, or keys), scores
 - statements: key, answer, rank, scores
 - few-shot: method, shots, subset, key, label, predicted
 """
@@ -21,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from winnow.data.folder import partial_name, waiting_for
 from winnow.types import InputError
 
 RESULTS_FILE = "results.jsonl"
@@ -56,7 +58,7 @@ class Result:
     interval: str
     """How the interval was made: "wilson", "bootstrap", "t over subsets", ..."""
     n: int
-    """What the metric averages over: pictures or captions."""
+    """What the metric averages over: pictures, captions, or for means over classes these."""
     chance: float | None
     """The expected value of a model that orders the candidates at random; null where none."""
     num_classes: int | None
@@ -74,24 +76,44 @@ class Result:
     date: str
     """UTC, ISO 8601."""
 
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """What this measures: a later result with the same identity replaces it."""
-        which = (self.model, self.task, self.split, self.protocol, self.method)
-        return (*which, self.shots, self.subset, self.metric)
-
 
 def write_results(folder: Path, results: Sequence[Result]) -> None:
-    """Add `results` to the file in `folder`; each replaces an older one of the same identity."""
-    new = {result.identity: result for result in results}
-    path = folder / RESULTS_FILE
-    old = read_results(folder) if path.exists() else []
-    kept = [result for result in old if result.identity not in new]
+    """Add the results of one model to the file in `folder`.
+
+    Whatever was measured before of a task and protocol goes, as its predictions do, and so does all
+    of other weights: what stands together in the file is of one model.
+    """
+    measured = {(result.task, result.protocol) for result in results}
+    weights = {result.model_fingerprint for result in results}
     folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    rows = [json.dumps(dataclasses.asdict(result)) + "\n" for result in [*kept, *new.values()]]
-    partial.write_text("".join(rows))
-    partial.replace(path)
+    with waiting_for(folder):
+        old = read_results(folder) if (folder / RESULTS_FILE).exists() else []
+        kept = [
+            result
+            for result in old
+            if result.model_fingerprint in weights
+            and (result.task, result.protocol) not in measured
+        ]
+        rows = [json.dumps(dataclasses.asdict(result)) + "\n" for result in [*kept, *results]]
+        partial = folder / partial_name(RESULTS_FILE)
+        partial.write_text("".join(rows))
+        partial.replace(folder / RESULTS_FILE)
+
+
+def check_folder(folder: Path, *, model: str, fingerprint: str) -> None:
+    """Raise InputError where results of this model could not be added to those in `folder`.
+
+    They can to its own, and in the place of older weights of the same name.
+    """
+    if not (folder / RESULTS_FILE).exists():
+        return
+    of = {result.model: result.model_fingerprint for result in read_results(folder)}
+    others = sorted(name for name, known in of.items() if fingerprint != known and name != model)
+    if others:
+        raise InputError(
+            f"{folder} holds the results of another model, {others[0]}: name another folder for "
+            f"those of {model}"
+        )
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -120,6 +142,6 @@ def write_predictions(folder: Path, task: str, protocol: str, table: pa.Table) -
     """Write the predictions so that the file appears whole or not at all."""
     path = predictions_path(folder, task, protocol)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(partial_name(path.name))
     pq.write_table(table, partial)
     partial.replace(path)

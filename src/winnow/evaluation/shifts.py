@@ -13,7 +13,7 @@ from winnow.evaluation.outcome import Scored
 from winnow.evaluation.results import Result
 from winnow.evaluation.robustness import IMAGENET, robustness_rows, same_set
 from winnow.evaluation.subject import Subject
-from winnow.evaluation.zero_shot import zero_shot
+from winnow.evaluation.zero_shot import first_of_a_name, zero_shot
 
 
 def measure_on_subsets(subject: Subject, *, device: str) -> Iterator[Scored]:
@@ -27,7 +27,9 @@ def measure_on_subsets(subject: Subject, *, device: str) -> Iterator[Scored]:
             features.image_ND, subject.class_KD, features.samples.label_N, subset
         )
         if len(label_M):
-            rank_M = zero_shot(image_MD, class_SD, label_M, device=device).rank_Q
+            names = [subject.test.classnames[index] for index in subset.indices]
+            ranking = zero_shot(image_MD, class_SD, label_M, device=device)
+            rank_M = first_of_a_name(ranking, label_M, names).rank_Q
             chance = 1 / len(class_SD)
             yield Scored(
                 share_within(rank_M, 1, metric="accuracy_on_subset", chance=chance), method=name

@@ -2,6 +2,8 @@
 embedding is nearest. The text embedding of a class is its prompt ensemble (embed.py).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from winnow.evaluation.measures import Measure, share_within
@@ -20,6 +22,17 @@ def zero_shot(
     """Rank all K classes for each of N pictures; `label_N` holds the true class of each."""
     right = one_each(label_N)
     return rank(image_ND, class_KD, right, block_elements=block_elements, device=device)
+
+
+def first_of_a_name(ranking: Ranking, label_N: np.ndarray, classnames: Sequence[str]) -> Ranking:
+    """The same where classes of one name are told apart by their order, as an argmax does.
+
+    ImageNet's usual names have "missile" and "sunglasses" twice. No model can tell such classes
+    apart; a tie with a later one of the name does not count against the first.
+    """
+    names = np.asarray(classnames, dtype=object)
+    later_K = np.array([(names[k + 1 :] == name).sum() for k, name in enumerate(names)])
+    return ranking._replace(rank_Q=ranking.rank_Q - later_K[label_N])
 
 
 def zero_shot_measures(ranking: Ranking, label_N: np.ndarray, *, num_classes: int) -> list[Measure]:

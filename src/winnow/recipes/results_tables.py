@@ -30,6 +30,7 @@ def _numbers(results: Sequence[Result]) -> "Table":
         table.add_row(Text(task, style="bold"))
         for result in rows:
             words = [result.protocol, result.method, metric_words(result.metric)]
+            words += [] if result.settings.get("converged", True) else ["(fit not converged)"]
             table.add_row(Text(f" {' '.join(word for word in words if word)}"), *_cells(result))
     return table
 
@@ -70,4 +71,6 @@ def _table(title: str) -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    return Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
