@@ -127,7 +127,7 @@ def train(arguments: list[str]) -> None:
 
 
 def evaluate(arguments: list[str]) -> None:
-    """Zero-shot accuracy and retrieval of a run or an open_clip model on evaluation sets."""
+    """Zero-shot, retrieval, statements and probes of a model on evaluation sets."""
     from rich.console import Console
 
     from winnow.recipes.evaluate import Evaluate, run_evaluate

@@ -1,13 +1,17 @@
 import dataclasses
+import itertools
+import json
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from winnow.evaluation import comparing
+from winnow.evaluation.by_picture import sign_flip_p_value
 from winnow.evaluation.comparing import compare
-from winnow.evaluation.paired import NotComparableError, paired, paired_few_shot
-from winnow.evaluation.results import Result, write_predictions, write_results
+from winnow.evaluation.paired import NotComparableError, few_shot_value, paired, paired_few_shot
+from winnow.evaluation.results import RESULTS_FILE, Result, write_predictions
 from winnow.statistics import mcnemar_p_value
 from winnow.types import InputError
 
@@ -32,9 +36,11 @@ def few_shot(hits_by_subset, labels=None, method="text-initialised", shots=4):
 
 
 def write(folder, task, predictions, value, *, protocol="zero-shot", metric="top1", **others):
+    """One row more, whatever is there: a file of an older winnow may hold several models."""
+    known = {"model": folder.name, "model_fingerprint": folder.name, "precision": "fp32"}
+    known |= {"dataset_fingerprint": "pictures", "split": "test", "prompts": "prompts"}
+    known |= {"date": "2026-11-22T00:00:00+00:00"} | others
     row = Result(
-        model=folder.name,
-        model_fingerprint=folder.name,
         task=task,
         protocol=protocol,
         metric=metric,
@@ -46,15 +52,14 @@ def write(folder, task, predictions, value, *, protocol="zero-shot", metric="top
         n=predictions.num_rows,
         chance=None,
         num_classes=None,
-        precision="fp32",
         seconds=0.0,
         version="0",
-        date="2026-11-22T00:00:00+00:00",
-        **{"dataset_fingerprint": "pictures", "split": "test", "prompts": "prompts"} | others,
+        **known,
     )
-    write_results(folder, [row])
+    folder.mkdir(exist_ok=True)
+    with (folder / RESULTS_FILE).open("a") as file:
+        file.write(json.dumps(dataclasses.asdict(row)) + "\n")
     write_predictions(folder, task, protocol, predictions)
-    return row
 
 
 # Right by both 40, by the first alone 10, by the second alone 25, by neither 25.
@@ -96,7 +101,7 @@ def test_a_model_does_not_differ_from_itself():
 def test_other_samples_are_not_compared():
     with pytest.raises(NotComparableError, match="not of the same samples"):
         paired(zero_shot(FIRST), zero_shot(SECOND[:99]), "top1", resamples=R)
-    with pytest.raises(NotComparableError, match="not of the same subsets and samples"):
+    with pytest.raises(NotComparableError, match="not of the same samples"):
         paired_few_shot(few_shot([[True, True]]), few_shot([[True]]), "top1", resamples=R)
 
 
@@ -148,21 +153,134 @@ def test_retrieval_is_paired_by_query_in_its_direction():
         (pytest.approx(1 / 3), pytest.approx(1 / 3), 3),
         (pytest.approx(1 / 3), pytest.approx(2 / 3), 3),
         (0.75, 0.75, 4),
-        (5.0, 2.5, 4),
+        (1.0, 2.0, 4),
         (6.0, 2.0, 3),
     ]
 
 
 @pytest.mark.parametrize("n", [40, 41])
 def test_the_median_of_draws_is_numpy_s(n):
+    """Of an even number the lower of the middle two, as retrieval.py records it."""
     random = np.random.default_rng(n)
     rank_2Q = random.integers(1, 9, (2, n))
     tables = [retrieval({"image_to_text": ranks.tolist()}) for ranks in rank_2Q]
     found = paired(*tables, "image_to_text_median_rank", resamples=4000)
-    assert (found.first, found.second) == tuple(np.median(rank_2Q, axis=1))
+    half = {"q": 0.5, "method": "inverted_cdf"}
+    assert (found.first, found.second) == tuple(np.quantile(rank_2Q, axis=1, **half))
     drawn = rank_2Q[:, random.integers(n, size=(4000, n))]
-    literal = np.diff(np.median(drawn, axis=2), axis=0)[0]
+    literal = np.diff(np.quantile(drawn, axis=2, **half), axis=0)[0]
     assert (found.low, found.high) == pytest.approx(np.quantile(literal, [0.025, 0.975]), abs=0.5)
+
+
+def captions(rank_CK, *, pictures=True):
+    """Captions of C pictures, K each."""
+    rank_CK = np.asarray(rank_CK)
+    names = np.repeat([f"p{n}" for n in range(len(rank_CK))], rank_CK.shape[1])
+    columns = {
+        "direction": ["text_to_image"] * rank_CK.size,
+        "query": [f"c{n}" for n in range(rank_CK.size)],
+        "rank": rank_CK.ravel(),
+    }
+    return pa.table(columns | ({"picture": names} if pictures else {}))
+
+
+def test_captions_are_drawn_with_their_picture():
+    """Errors by hand and by literal draws of pictures; order and the second's column are free."""
+    random = np.random.default_rng(11)
+    hit_2C3 = random.random((2, 60, 3)) < random.choice([0.1, 0.5, 0.9], (1, 60, 1))
+    hit_2C3[1] |= (random.random((60, 1)) < 0.2) & ~hit_2C3[0]
+    rank_2C3 = np.where(hit_2C3, 1, random.integers(2, 30, hit_2C3.shape))
+    tables = captions(rank_2C3[0]), captions(rank_2C3[1]).take(random.permutation(180))
+    found = paired(*tables, "text_to_image_recall@1", resamples=4000)
+    gain_C = np.diff(hit_2C3.sum(axis=2), axis=0)[0]
+    assert found.difference == pytest.approx(gain_C.sum() / 180)
+    assert found.high - found.low == pytest.approx(
+        2 * 1.96 * gain_C.std() / 3 / np.sqrt(60), rel=0.08
+    )
+    assert (found.interval, found.test, found.n) == (
+        "paired bootstrap over pictures",
+        "exact sign flips over pictures",
+        180,
+    )
+    assert found.only_second - found.only_first == gain_C.sum()
+    without = tables[0].drop_columns(["picture"])
+    assert paired(without, tables[1], "text_to_image_recall@1", resamples=4000).n == 180
+    median = paired(*tables, "text_to_image_median_rank", resamples=4000)
+    drawn = random.integers(60, size=(4000, 60))
+    literal = [
+        np.quantile(rank_C3[drawn].reshape(4000, -1), 0.5, axis=1, method="inverted_cdf")
+        for rank_C3 in rank_2C3
+    ]
+    ends = np.quantile(literal[1] - literal[0], [0.025, 0.975])
+    assert (median.low, median.high) == pytest.approx(ends, abs=1.0)
+    assert (median.interval, median.n) == ("paired bootstrap over pictures", 180)
+
+
+def test_captions_of_unknown_pictures_are_independent_and_that_is_said():
+    known, unknown = (
+        [
+            captions(np.where(hits, 1, 2), pictures=pictures)
+            for hits in ([[1, 1], [0, 1]], [[1, 0]] * 2)
+        ]
+        for pictures in (True, False)
+    )
+    metric = "text_to_image_recall@1"
+    assert paired(*known, metric, resamples=R).test == "exact sign flips over pictures"
+    found = paired(*unknown, metric, resamples=R)
+    assert found.interval == "paired bootstrap, captions as if independent"
+    assert found.test == "exact McNemar, captions as if independent"
+    one_each = [captions([[1], [2]]), captions([[2], [1]])]
+    found = paired(*one_each, metric, resamples=R)
+    assert (found.interval, found.test) == ("paired bootstrap", "exact McNemar")
+
+
+def test_sign_flips_are_the_share_of_all_signs():
+    hit_2Q = np.array([[1, 0, 0, 1, 0, 1, 1, 0, 0, 0], [0, 1, 1, 1, 1, 0, 1, 1, 1, 0]], bool)
+    picture_Q = np.array([0, 0, 3, 3, 3, 5, 7, 7, 8, 9])
+    gains = np.bincount(picture_Q, hit_2Q[1]) - np.bincount(picture_Q, hit_2Q[0], minlength=10)
+    gains = gains[gains != 0]
+    signs = np.array(list(itertools.product([-1, 1], repeat=len(gains))))
+    literal = (np.abs(signs @ gains) >= abs(gains.sum())).mean()
+    assert literal < 1
+    assert sign_flip_p_value(hit_2Q, picture_Q) == pytest.approx(literal)
+
+
+def test_sign_flips_of_one_query_a_picture_are_mcnemar_s():
+    for first, second in ((10, 25), (0, 3), (7, 7), (400, 900)):
+        hit_2Q = np.array([[True] * first + [False] * second, [False] * first + [True] * second])
+        p_value = sign_flip_p_value(hit_2Q, np.arange(first + second))
+        assert p_value == pytest.approx(mcnemar_p_value(first, second), rel=1e-9)
+
+
+def test_equal_models_are_told_apart_once_in_twenty_times():
+    """Each picture's captions are found together, by either model as often: 1,000 times over.
+    With captions as so many votes, the alarm is false in far more.
+    """
+    random = np.random.default_rng(12)
+    picture_Q, flips, as_if = np.repeat(np.arange(80), 5), 0, 0
+    for _ in range(1000):
+        hit_2Q = random.random((2, 400)) < random.choice([0.1, 0.9], (2, 80, 1)).repeat(
+            5, 2
+        ).reshape(2, 400)
+        flips += sign_flip_p_value(hit_2Q, picture_Q) < 0.05
+        as_if += mcnemar_p_value(*(int((hit_2Q[a] & ~hit_2Q[1 - a]).sum()) for a in (0, 1))) < 0.05
+    assert 0.03 <= flips / 1000 <= 0.07
+    assert as_if / 1000 > 0.2
+
+
+def test_the_difference_s_interval_holds_the_truth_where_captions_go_together():
+    """Truth 0: 200 times over."""
+    random = np.random.default_rng(13)
+    covered, independent = 0, 0
+    for _ in range(200):
+        ranks_ = 2 - (random.random((2, 100, 5)) < random.choice([0.1, 0.9], (2, 100, 1)))
+        for pictures in (True, False):
+            tables = [captions(rank_C5, pictures=pictures) for rank_C5 in ranks_]
+            found = paired(*tables, "text_to_image_recall@1", resamples=R)
+            holds = found.low <= 0 <= found.high
+            covered, independent = covered + holds * pictures, independent + holds * (not pictures)
+    assert 0.91 <= covered / 200 <= 0.985
+    assert independent / 200 < 0.8
 
 
 def scored(score_NK, label_NK):
@@ -243,6 +361,43 @@ def test_few_shot_of_one_subset_is_a_share_of_samples():
     first, second = ([rank == 1 for rank in ranks] for ranks in (FIRST, SECOND))
     found = paired_few_shot(few_shot([first]), few_shot([second]), "top1", resamples=R)
     assert found == paired(zero_shot(FIRST), zero_shot(SECOND), "top1", resamples=R)
+
+
+def test_few_shot_is_compared_on_the_subsets_that_both_have():
+    first, second = few_shot([[0, 0], [1, 0], [1, 1]]), few_shot([[1, 1], [1, 0]])
+    found = paired_few_shot(first, second, "top1", resamples=R)
+    assert (found.first, found.second, found.subsets) == (0.25, 0.75, 2)
+    assert few_shot_value(first, "top1") == 0.5
+    later = second.set_column(second.column_names.index("subset"), "subset", pa.array([7, 7, 8, 8]))
+    with pytest.raises(NotComparableError, match="no subset of shots in common"):
+        paired_few_shot(first, later, "top1", resamples=R)
+
+
+def test_few_shot_predictions_that_are_not_there_or_not_whole_are_not_compared():
+    table = few_shot([[0, 1, 1], [1, 0, 1]])
+    for part, says in ((table[:0], "there are no predictions"), (table[:5], "its subsets")):
+        with pytest.raises(NotComparableError, match=says):
+            paired_few_shot(part, table, "top1", resamples=R)
+    one = few_shot([[1], [0]])
+    with pytest.raises(NotComparableError, match="one picture alone"):
+        paired_few_shot(one, one, "top1", resamples=R)
+    with pytest.raises(NotComparableError, match="do not hold what map"):
+        paired_few_shot(table, table, "map", resamples=R)
+
+
+def test_rounding_is_no_difference():
+    """4/6 + 4/10 and 1/6 + 9/10 are one number, and in floats 1e-16 apart: a tie."""
+    labels = [0] * 6 + [1] * 10
+    first = [1] * 4 + [2] * 2 + [1] * 4 + [2] * 6
+    second = [1] * 1 + [2] * 5 + [1] * 9 + [2] * 1
+    found = paired(
+        zero_shot(first, labels), zero_shot(second, labels), "mean_per_class", resamples=R
+    )
+    assert found.first != found.second
+    assert found.difference == 0.0
+    probed = [few_shot([[rank == 1 for rank in ranks]] * 2, labels) for ranks in (first, second)]
+    found = paired_few_shot(*probed, "mean_per_class", resamples=R)
+    assert (found.difference, found.p_value) == (0.0, 1.0)
 
 
 def test_few_shot_means_over_classes_weigh_classes_alike():
@@ -362,9 +517,120 @@ def test_nothing_in_common_is_an_error(folders):
         compare(*folders)
 
 
-def test_a_folder_of_two_models_is_refused(folders):
-    row = write(folders[0], "one", zero_shot([1]), 1.0)
-    write(folders[1], "one", zero_shot([1]), 1.0)
-    write_results(folders[0], [dataclasses.replace(row, model="another")])
-    with pytest.raises(InputError, match=r"results of several models \(a, another\)"):
+def test_a_model_is_its_weights_and_precision_not_its_name(folders):
+    """Two spellings are one model; older weights and another precision are left out, and said."""
+    first, second = folders
+    table = zero_shot([1, 2])
+    write(first, "one", table, 0.5, model="runs/a", model_fingerprint="w1")
+    write(first, "two", table, 0.5, model="./runs/a", model_fingerprint="w1")
+    for task in ("one", "two"):
+        write(second, task, table, 0.5)
+    found = compare(*folders, resamples=R)
+    assert [one.measured.task for one in found.comparisons] == ["one", "two"]
+    assert found.left_out == ()
+    later = {"date": "2026-11-23T00:00:00+00:00"}
+    write(second, "two", table, 0.5, model_fingerprint="new", **later)
+    found = compare(*folders, resamples=R)
+    assert [one.measured.task for one in found.comparisons] == ["two"]
+    why = {(one.task, one.why) for one in found.left_out}
+    assert ("one", "only the first model was measured on it") in why
+    words = f"{second} has it of b (b, fp32), and only the newest model there is compared, b (new, "
+    assert ("one", f"{words}fp32)") in why
+    assert len(why) == 3
+    write(first, "two", table, 0.5, model_fingerprint="w1", precision="bf16", **later)
+    found = compare(*folders, resamples=R)
+    assert any("of ./runs/a (w1, fp32), and only the newest" in one.why for one in found.left_out)
+
+
+def probes(**settings):
+    return {"protocol": "linear-probe", "settings": settings}
+
+
+FITTED = {"train_fingerprint": "t", "validation_fingerprint": None}
+
+
+def test_probes_fitted_to_other_pictures_are_left_out(folders):
+    table = zero_shot([1, 2])
+    for folder, changes in zip(folders, ({}, {"train_fingerprint": "u"}), strict=True):
+        write(folder, "good", table, 0.5, **probes(**FITTED))
+        write(folder, "trained", table, 0.5, **probes(**FITTED | changes))
+        validated = {"validation_fingerprint": "v"} if changes else {}
+        write(folder, "validated", table, 0.5, **probes(**FITTED | validated))
+        few = few_shot([[1, 0], [0, 1]])
+        how = {"protocol": "few-shot", "method": "text-initialised", "shots": 4}
+        write(folder, "few", few, 0.5, **how, settings=FITTED | changes)
+    found = compare(*folders, resamples=R)
+    assert [(one.measured.task, one.notes) for one in found.comparisons] == [("good", ())]
+    why = {one.task: one.why for one in found.left_out}
+    assert why.keys() == {"trained", "validated", "few"}
+    assert "fitted to other training pictures" in why["trained"]
+    assert "fitted to other validation pictures" in why["validated"]
+    assert why["few"] == why["trained"]
+
+
+def test_what_else_differs_in_probes_is_noted(folders):
+    first, second = folders
+    table = zero_shot([1, 2])
+    write(first, "searched", table, 0.5, **probes(search="openai", seed=0, **FITTED))
+    write(second, "searched", table, 0.5, **probes(search="half-decades", seed=1, **FITTED))
+    write(first, "older", table, 0.5, **probes(**FITTED))
+    write(second, "older", table, 0.5, **probes())
+    few = {"protocol": "few-shot", "method": "text-initialised", "shots": 4}
+    for folder, hits in zip(folders, ([[1, 0]] * 3, [[1, 1]] * 2), strict=True):
+        settings = FITTED | {"subsets": len(hits)}
+        write(folder, "few", few_shot(hits), np.mean(hits), **few, settings=settings)
+    captioned = captions([[1, 2]], pictures=False)
+    for folder in folders:
+        how = {"protocol": "retrieval", "metric": "text_to_image_recall@1"}
+        write(folder, "pairs", captioned, 0.5, **how)
+    notes = {one.measured.task: one.notes for one in compare(*folders, resamples=R).comparisons}
+    assert notes["searched"] == (
+        "the searches differ: openai, and half-decades",
+        "the seeds differ: 0, and 1",
+    )
+    assert notes["older"] == (
+        "the training pictures of the probes are not recorded",
+        "the validation pictures of the probes are not recorded",
+    )
+    assert notes["few"] == ("the numbers of subsets differ: 3, and 2",)
+    assert notes["pairs"][0].startswith("captions of one picture are taken as independent")
+
+
+def test_a_number_whose_predictions_are_gone_is_left_out(folders):
+    """Rows of 1 and of 2 shots, predictions of 1 shot alone; a retrieval file of one direction."""
+    few = {"protocol": "few-shot", "method": "text-initialised", "settings": FITTED}
+    for folder in folders:
+        write(folder, "photos", few_shot([[1, 0], [1, 0]], shots=1), 0.5, shots=2, **few)
+        write(folder, "photos", few_shot([[1, 0], [1, 0]], shots=1), 0.5, shots=1, **few)
+        for metric in ("image_to_text_recall@1", "text_to_image_recall@1"):
+            write(folder, "pairs", captions([[1, 2]]), 0.5, protocol="retrieval", metric=metric)
+    found = compare(*folders, resamples=R)
+    names = [(one.measured.task, one.measured.shots) for one in found.comparisons]
+    assert names == [("photos", 1), ("pairs", None)]
+    why = {one.task: one.why for one in found.left_out}
+    assert why["photos"].endswith(
+        "photos-few-shot.parquet has no predictions of text-initialised with 2 shots: evaluate "
+        "again"
+    )
+    assert why["pairs"] == "the predictions do not hold what image_to_text_recall@1 is made of"
+
+
+def test_predictions_are_read_once_for_all_probes_of_a_task(folders, monkeypatch):
+    table = pa.concat_tables([few_shot([[1, 0]] * 2, shots=shots) for shots in (1, 2, 4)])
+    for folder in folders:
+        for shots in (1, 2, 4):
+            few = {"protocol": "few-shot", "method": "text-initialised", "shots": shots}
+            write(folder, "photos", table, 0.5, **few)
+    read, paths = comparing.pq.read_table, []
+    monkeypatch.setattr(
+        comparing.pq, "read_table", lambda path: (paths.append(path), read(path))[1]
+    )
+    assert len(compare(*folders, resamples=R).comparisons) == 3
+    assert len(paths) == 2
+
+
+def test_a_folder_without_predictions_is_an_error(folders):
+    for folder in folders:
+        write(folder, "one", zero_shot([1]), 1.0, protocol="robustness")
+    with pytest.raises(InputError, match="has no result with predictions"):
         compare(*folders)

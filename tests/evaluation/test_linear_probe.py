@@ -1,4 +1,5 @@
 import inspect
+import weakref
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from winnow.evaluation.linear_probe import (
     standing_of,
     strength_at,
 )
-from winnow.evaluation.logistic import fit
+from winnow.evaluation.logistic import Regression, fit
 from winnow.types import InputError
 
 
@@ -202,6 +203,63 @@ def test_without_a_validation_split_the_result_says_what_chose():
     assert len(settings["path"]) == len(chosen.path) <= 15
 
 
+def test_rows_held_out_choose_as_a_split_of_their_own_does():
+    samples, keys = planted(300, seed=1), [f"key{i}" for i in range(300)]
+    config = LinearProbe(tolerance=1e-9)
+    chosen = choose_holding_out(samples, keys, fingerprint="f", num_classes=4, config=config)
+    rows = split(samples.label_N, keys, num_classes=4)
+    train, validation = samples.rows(rows.training), samples.rows(rows.validation)
+    expected = choose(train, validation, num_classes=4, config=config)
+    assert chosen.path == expected.path
+    assert chosen.strength == expected.strength
+    np.testing.assert_allclose(
+        chosen.classifier.weight_DK, expected.classifier.weight_DK, atol=1e-3
+    )
+
+
+class Watched(np.ndarray):
+    """Features that note how many rows are read at once."""
+
+    def __new__(cls, feature):
+        watched = np.asarray(feature).view(cls)
+        watched.reads = []
+        return watched
+
+    def __getitem__(self, index):
+        rows = np.asarray(self)[index]
+        self.reads.append(len(rows))
+        return rows
+
+    def __array_function__(self, function, types, arguments, options):
+        raise AssertionError(f"{function.__name__} takes all features at once")
+
+
+@pytest.mark.parametrize("holds_out", [False, True])
+def test_features_are_read_in_blocks_and_one_regression_has_a_copy(monkeypatch, holds_out):
+    made = []
+
+    class Counted(Regression):
+        def __init__(self, *parts, **options):
+            assert [other for other in made if other() is not None] == []
+            made.append(weakref.ref(self))
+            super().__init__(*parts, block_elements=32 * 10, **options)
+
+    monkeypatch.setattr(linear_probe, "Regression", Counted)
+    monkeypatch.setattr(linear_probe, "_ROWS_AT_ONCE", 32)
+    train, validation = planted(300, seed=1), planted(200, seed=2)
+    watched = [Labelled(Watched(one.feature_ND), one.label_N) for one in (train, validation)]
+    options = {"num_classes": 4, "config": LinearProbe()}
+    if holds_out:
+        keys = [f"key{i}" for i in range(300)]
+        choose_holding_out(watched[0], keys, fingerprint="f", **options)
+    else:
+        choose(*watched, **options)
+    assert len(made) == 2  # one that chooses and one that is fitted to all
+    reads = [number for one in watched for number in one.feature_ND.reads]
+    assert max(reads) == 32
+    assert sum(watched[0].feature_ND.reads) >= 2 * 300
+
+
 def test_fits_that_ran_out_of_iterations_are_named():
     train, validation = planted(300, seed=1), planted(100, seed=2)
     config = LinearProbe(max_iterations=1, tolerance=1e-12)
@@ -225,3 +283,8 @@ def test_what_cannot_choose_is_refused():
     for share in (0.0, 1.0):
         with pytest.raises(InputError, match="held_out must be between 0 and 1"):
             LinearProbe(held_out=share)
+    with pytest.raises(InputError, match="max_iterations must be at least 1, not 0"):
+        LinearProbe(max_iterations=0)
+    for tolerance in (0.0, -1e-6, np.nan):
+        with pytest.raises(InputError, match=f"tolerance must be above 0, not {tolerance}"):
+            LinearProbe(tolerance=tolerance)

@@ -209,6 +209,26 @@ def test_blocks_change_nothing():
         )
 
 
+def test_parts_are_one_set_of_samples():
+    samples = planted()
+    cuts = [np.arange(0), np.arange(150), np.arange(150, 151), np.arange(151, 400)]
+    whole = Regression(samples, num_classes=5, block_elements=12 * 64)
+    parts = Regression(*map(samples.rows, cuts), num_classes=5, block_elements=12 * 64)
+    torch.testing.assert_close(parts.x_ND, whole.x_ND, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(parts.label_N, whole.label_N)
+    torch.testing.assert_close(parts.eigenvalue_D, whole.eigenvalue_D, rtol=1e-5, atol=1e-5)
+    one, other = parts.fit(0.1, tolerance=1e-9), whole.fit(0.1, tolerance=1e-9)
+    assert one.loss == pytest.approx(other.loss, rel=1e-6)
+    np.testing.assert_allclose(one.classifier.weight_DK, other.classifier.weight_DK, atol=1e-4)
+
+
+def test_samples_stay_as_they_are():
+    samples = planted()
+    before = samples.feature_ND.copy()
+    fit(samples, num_classes=5, strength=0.1)
+    np.testing.assert_array_equal(samples.feature_ND, before)
+
+
 def test_another_order_of_classes_or_rows_is_the_same_fit():
     samples, rng = planted(), np.random.default_rng(5)
     renamed, order = rng.permutation(5), rng.permutation(400)

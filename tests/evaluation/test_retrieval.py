@@ -6,11 +6,13 @@ import pytest
 from winnow.evaluation.ranking import Positives, Ranking, from_pairs, one_each
 from winnow.evaluation.retrieval import (
     Direction,
+    Retrieval,
     median_rank,
     recall_chance,
     retrieval,
     retrieval_measures,
 )
+from winnow.statistics import wilson_interval
 
 
 def values(image, caption, pairs):
@@ -105,7 +107,8 @@ def test_a_recall_that_cannot_fail_is_left_out():
 
 def direction(rank_q, *, num_candidates=1000):
     ranking = Ranking(np.array(rank_q), np.zeros((len(rank_q), 1)), np.zeros((len(rank_q), 1)))
-    return Direction(ranking, one_each(np.zeros(len(rank_q))), num_candidates)
+    positives = one_each(np.zeros(len(rank_q)))
+    return Direction(ranking, positives, num_candidates, np.arange(len(rank_q)))
 
 
 @pytest.mark.parametrize(("ranks", "median"), [([3, 1, 9], 3), ([8, 1, 2, 30], 2), ([7], 7)])
@@ -133,8 +136,86 @@ def test_the_median_s_chance_is_the_rank_that_half_of_all_orders_reach():
         for own in ([0, 3], [2])
     ]
     ranking = Ranking(np.array([1, 1]), np.zeros((2, 1)), np.zeros((2, 1)))
-    chance = median_rank(Direction(ranking, positives, 6), metric="m").chance
+    chance = median_rank(Direction(ranking, positives, 6, np.arange(2)), metric="m").chance
     assert np.mean(np.array(ranks) <= chance) >= 0.5 > np.mean(np.array(ranks) < chance)
+
+
+def test_captions_are_drawn_with_their_picture_and_pictures_alone():
+    """A caption of several pictures is with its first; one caption a picture has Wilson's."""
+    points = np.eye(20)
+    pairs = [(i, c) for i in range(20) for c in (i, 20 + i)]
+    second = np.concatenate([points[:10], np.roll(points, 1, axis=0)[10:]])
+    several = values(points, np.concatenate([points, second]), pairs)
+    assert several["text_to_image_recall@1"].interval == "bootstrap over pictures"
+    assert several["text_to_image_median_rank"].interval == "bootstrap over pictures"
+    assert several["image_to_text_recall@1"].interval == "wilson"
+    assert several["image_to_text_median_rank"].interval == "bootstrap"
+    one = values(points, points, diagonal(20))
+    assert one["text_to_image_recall@1"].interval == "wilson"
+    assert one["text_to_image_median_rank"].interval == "bootstrap"
+    shared = retrieval(points, points[:10], np.array([(i, i % 10) for i in reversed(range(20))]))
+    assert shared.text_to_image.picture_Q.tolist() == list(range(10))
+    assert shared.image_to_text.picture_Q.tolist() == list(range(20))
+
+
+def of_pictures(hit_ck):
+    """Captions of C pictures, k each, that find theirs first or second."""
+    hit_q = np.asarray(hit_ck).ravel()
+    picture_q = np.repeat(np.arange(len(hit_ck)), len(hit_ck[0]))
+    return direction(np.where(hit_q, 1, 2))._replace(picture_Q=picture_q)
+
+
+def recall_of(found):
+    both = Retrieval(image_to_text=direction([1]), text_to_image=found)
+    return {measure.metric: measure for measure in retrieval_measures(both)}[
+        "text_to_image_recall@1"
+    ]
+
+
+def test_intervals_hold_the_truth_where_captions_of_a_picture_go_together():
+    """Recall 0.5, each picture easy or hard: 200 times over. Wilson's takes captions as so many
+    votes, and is far too sure.
+    """
+    rng = np.random.default_rng(3)
+    covered = by_wilson = 0
+    for _ in range(200):
+        hit = rng.random((120, 5)) < rng.choice([0.1, 0.9], (120, 1))
+        measure = recall_of(of_pictures(hit))
+        covered += measure.low <= 0.5 <= measure.high
+        low, high = wilson_interval(hit.mean(), hit.size)
+        by_wilson += low <= 0.5 <= high
+    assert measure.value == pytest.approx(hit.mean())
+    assert measure.n == 600
+    assert 0.92 <= covered / 200 <= 0.985
+    assert by_wilson / 200 < 0.8
+
+
+def test_the_error_of_recall_is_that_of_drawn_pictures():
+    """Numbers of captions differ; literal draws of pictures with all their captions."""
+    rng = np.random.default_rng(5)
+    picture = np.repeat(np.arange(80), rng.integers(1, 7, 80))
+    rank = rng.geometric(np.where(rng.random(80) < 0.5, 0.1, 0.6)[picture])
+    found = direction(rank)._replace(picture_Q=picture)
+    recall, median = recall_of(found), median_rank(found, metric="m")
+    recalls, medians = [], []
+    for _ in range(4000):
+        drawn = np.concatenate([rank[picture == one] for one in rng.integers(80, size=80)])
+        recalls.append((drawn == 1).mean())
+        medians.append(np.quantile(drawn, 0.5, method="inverted_cdf"))
+    for measure, literal in ((recall, recalls), (median, medians)):
+        assert measure.standard_error == pytest.approx(np.std(literal), rel=0.12)
+        ends = np.quantile(literal, [0.025, 0.975])
+        assert (measure.low, measure.high) == pytest.approx(ends, abs=0.3 * np.std(literal) + 0.01)
+    assert median.value == np.quantile(rank, 0.5, method="inverted_cdf")
+
+
+@pytest.mark.parametrize("hit", [True, False])
+def test_a_recall_of_all_or_none_has_wilson_s_interval_over_pictures(hit):
+    measure = recall_of(of_pictures(np.full((40, 5), hit)))
+    assert measure.interval == "wilson over pictures"
+    assert (measure.low, measure.high) == wilson_interval(float(hit), 40)
+    alike = recall_of(of_pictures(np.tile([True, False], (40, 1))))
+    assert (alike.value, alike.low) == (0.5, wilson_interval(0.5, 40)[0])
 
 
 def test_chance_of_many_candidates_keeps_its_digits():

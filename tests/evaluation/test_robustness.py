@@ -21,7 +21,7 @@ LINES = {shift.name: shift.line for shift in PUBLISHED}
 
 
 def result(task, value, *, model="m", n=1000, **others):
-    of_shift = {"protocol": "zero-shot", "metric": "top1", **others}
+    of_shift = {"protocol": "zero-shot", "metric": "top1", "precision": "fp32", **others}
     return Result(
         model=model,
         model_fingerprint=f"weights of {model}",
@@ -36,7 +36,6 @@ def result(task, value, *, model="m", n=1000, **others):
         n=n,
         chance=0.001,
         num_classes=1000,
-        precision="fp32",
         prompts="",
         seconds=0.0,
         version="0",
@@ -167,6 +166,20 @@ def test_numbers_of_other_weights_are_not_paired():
     assert len(robustness_rows(results)) == 1
     results[1] = dataclasses.replace(results[1], model_fingerprint="trained on")
     assert robustness_rows(results) == []
+
+
+def test_numbers_of_another_precision_are_not_paired():
+    pairs = [
+        result(task, value, precision=precision)
+        for precision, x, y in (("fp32", 0.6, 0.5), ("bf16", 0.4, 0.2))
+        for task, value in (("imagenet1k", x), ("imagenetv2", y))
+    ]
+    rows = robustness_rows(pairs)
+    assert [(row.accuracy_in.value, row.accuracy_shift.value) for row in rows] == [
+        (0.6, 0.5),
+        (0.4, 0.2),
+    ]
+    assert robustness_rows([pairs[0], pairs[3]]) == []
 
 
 def test_a_user_s_baselines_define_the_line():

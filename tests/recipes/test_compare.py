@@ -1,5 +1,7 @@
+import dataclasses
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from rich.console import Console
@@ -9,8 +11,8 @@ from winnow.recipes.compare import Compare, run_compare
 from winnow.types import InputError
 
 
-def write(folder, task, ranks, *, protocol="zero-shot", metric="top1", value=None):
-    row = Result(
+def result(folder, task, ranks, protocol, metric, value):
+    return Result(
         model=folder.parent.name,
         model_fingerprint=folder.parent.name,
         task=task,
@@ -18,7 +20,7 @@ def write(folder, task, ranks, *, protocol="zero-shot", metric="top1", value=Non
         split="test",
         protocol=protocol,
         metric=metric,
-        value=sum(rank == 1 for rank in ranks) / len(ranks) if value is None else value,
+        value=value,
         standard_error=0.0,
         low=0.0,
         high=1.0,
@@ -32,6 +34,11 @@ def write(folder, task, ranks, *, protocol="zero-shot", metric="top1", value=Non
         version="0",
         date="2026-11-22T00:00:00+00:00",
     )
+
+
+def write(folder, task, ranks, *, protocol="zero-shot", metric="top1", value=None):
+    value = sum(rank == 1 for rank in ranks) / len(ranks) if value is None else value
+    row = result(folder, task, ranks, protocol, metric, value)
     names = [f"p{n}" for n in range(len(ranks))]
     columns = {"key": names, "label": [0] * len(ranks), "rank": ranks}
     if protocol == "retrieval":
@@ -66,10 +73,70 @@ def test_the_terminal_says_who_is_better_and_how_sure_that_is(runs):
     assert row[:4] == ["top1", "50.0", "65.0", "+15.0"]
     assert row[4].startswith("[+8.")
     assert row[-3:] == ["<.001", "<.001", "100"]
-    assert "zero-shot: second wins 1 of 1; sign test p = 1.000" in text
+    assert "sign test" not in text  # of one task it says nothing
     assert "left out photos (zero-shot): only the second model was measured on it" in text
     assert "median_rank" not in text
     assert max(map(len, text.splitlines()[:6])) <= 80
+
+
+def test_wins_are_told_of_two_tasks_or_more(runs):
+    for run, right in zip(runs, (5, 4), strict=True):
+        write(run / "evaluation", "icons", [1] * right + [2] * (10 - right))
+    text = said_by(Compare(first=runs[0], second=runs[1]))
+    assert "zero-shot: second wins 1 of 2; sign test p = 1.000" in text
+
+
+def test_the_directions_of_one_retrieval_are_no_two_tasks(tmp_path):
+    names = [f"p{n}" for n in range(4)]
+    for run in (tmp_path / "a", tmp_path / "b"):
+        folder = run / "evaluation"
+        metrics = [f"{direction}_recall@1" for direction in ("image_to_text", "text_to_image")]
+        rows = [result(folder, "pairs", [1] * 4, "retrieval", metric, 1.0) for metric in metrics]
+        write_results(folder, rows)
+        directions = {"direction": [m.removesuffix("_recall@1") for m in metrics for _ in names]}
+        table = pa.table(directions | {"query": names * 2, "picture": names * 2, "rank": [1] * 8})
+        write_predictions(folder, "pairs", "retrieval", table)
+    text = said_by(Compare(first=tmp_path / "a", second=tmp_path / "b"))
+    assert text.count("recall@1") == 2
+    assert "sign test" not in text
+
+
+@pytest.fixture
+def probed(tmp_path):
+    """Probes of 1 and 16 shots, and of 3 subsets on one side and 2 on the other."""
+    runs = tmp_path / "a", tmp_path / "b"
+    for run, subsets in zip(runs, (3, 2), strict=True):
+        folder, rows, tables = run / "evaluation", [], []
+        for shots in (1, 16):
+            row = result(folder, "held-out-drawings", [1] * 3 + [2], "few-shot", "top1", 0.75)
+            settings = {"subsets": subsets}
+            probe = {"method": "text-initialised", "shots": shots, "settings": settings}
+            rows.append(dataclasses.replace(row, **probe))
+            columns = {
+                "method": ["text-initialised"] * 4 * subsets,
+                "shots": [shots] * 4 * subsets,
+                "subset": np.arange(subsets).repeat(4),
+                "key": ["a", "b", "c", "d"] * subsets,
+                "label": [0] * 4 * subsets,
+                "predicted": [0, 0, 0, 1] * subsets,
+            }
+            tables.append(pa.table(columns))
+        write_results(folder, rows)
+        write_predictions(folder, "held-out-drawings", "few-shot", pa.concat_tables(tables))
+    return runs
+
+
+def test_probes_stand_under_their_names_in_80_columns(probed):
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    run_compare(Compare(first=probed[0], second=probed[1]), say=console.print)
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    start = lines.index("held-out-drawings")
+    assert lines[start + 1] == " text-initialised"
+    cells = ["75.0", "75.0", "+0.0", "[+0.0,", "+0.0]", "1.000", "1.000", "4"]
+    assert lines[start + 2].split() == ["1", "shot", "top1", *cells]
+    assert lines[start + 3].split() == ["16", "shots", "top1", *cells]
+    said = " ".join(lines)
+    assert said.count("note on held-out-drawings (few-shot): the numbers of subsets differ") == 1
 
 
 def test_ranks_are_no_percentages_and_a_fall_has_its_sign(runs):

@@ -192,9 +192,11 @@ def test_the_page_has_them_in_the_runs_colours(clips, tmp_path):
 
 
 def test_a_line_of_ones_own_goes_through_the_baselines(clips, tmp_path):
-    models = accuracies(tmp_path / "models", "m1", photos=0.3, icons=0.2)
-    accuracies(models, "m2", photos=0.5, icons=0.4)
-    options = {"in_distribution": "photos", "shift": ("icons",), "baseline": (models,)}
+    models = (
+        accuracies(tmp_path / "m1", "m1", photos=0.3, icons=0.2),
+        accuracies(tmp_path / "m2", "m2", photos=0.5, icons=0.4),
+    )
+    options = {"in_distribution": "photos", "shift": ("icons",), "baseline": models}
     (plot,) = plots_for(read_runs(clips), **options)
     assert [(p.label, p.kind) for p in plot.points] == [
         ("m1", "baseline"),

@@ -64,40 +64,45 @@ def test_published_lines_are_met_where_both_sets_were_measured(run):
     assert "imagenet-a" not in text
 
 
+def test_a_model_on_the_line_is_no_negative_zero_beyond_it(run, tmp_path):
+    """It is 0.03 points below what is expected of it."""
+    one = write(tmp_path / "one", "one", photos=0.7, icons=0.5003)
+    two = write(tmp_path / "two", "two", photos=0.3, icons=0.2)
+    options = {"in_distribution": "photos", "shift": ("icons",), "baseline": (one, two)}
+    text = said_by(Robustness(runs=(run,), **options))
+    (row,) = [line.split() for line in text.splitlines() if " clip " in line]
+    assert row[1:6] == ["70.0", "50.0", "50.0", "+0.0", "±"]
+
+
 def test_own_baselines_give_the_line(run, tmp_path):
-    models = tmp_path / "models"
-    write(models, "one", photos=0.3, icons=0.2)
-    write(models, "two", photos=0.5, icons=0.4)
+    one = write(tmp_path / "one", "one", photos=0.3, icons=0.2)
+    two = write(tmp_path / "two", "two", photos=0.5, icons=0.4)
     options = {"runs": (run,), "in_distribution": "photos", "shift": ("icons",)}
-    text = said_by(Robustness(**options, baseline=(models,)))
+    text = said_by(Robustness(**options, baseline=(one, two)))
     (row,) = [line for line in text.splitlines() if " clip " in line]
     assert row.split()[-1] == "extrapolated"
     assert "least squares on 2 baseline models" in text
     assert "only 2 baseline models" in text
-    write(models, "three", photos=0.8, icons=0.6)
-    text = said_by(Robustness(**options, baseline=(models,)))
+    three = write(tmp_path / "three", "three", photos=0.8, icons=0.6)
+    text = said_by(Robustness(**options, baseline=(one, two, three)))
     assert "least squares on 3 baseline models" in text
     assert "extrapolated" not in text and "only" not in text
 
 
 def test_baselines_alone_refit_the_published_pairs(run, tmp_path):
-    models = tmp_path / "models"
-    write(models, "one", imagenet1k=0.3, imagenetv2=0.25)
-    write(models, "two", imagenet1k=0.7, imagenetv2=0.6)
-    text = said_by(Robustness(runs=(run,), baseline=(models,)))
+    one = write(tmp_path / "one", "one", imagenet1k=0.3, imagenetv2=0.25)
+    two = write(tmp_path / "two", "two", imagenet1k=0.7, imagenetv2=0.6)
+    text = said_by(Robustness(runs=(run,), baseline=(one, two)))
     assert "imagenetv2: logit y" in text
     assert "imagenet_sketch" not in text
 
 
 def test_the_plot_has_the_models_and_the_line(run, tmp_path):
-    models = write(tmp_path / "models", "one", photos=0.3, icons=0.2)
-    write(models, "two", photos=0.5, icons=0.4)
+    one = write(tmp_path / "one", "one", photos=0.3, icons=0.2)
+    two = write(tmp_path / "two", "two", photos=0.5, icons=0.4)
     out = tmp_path / "plot.svg"
-    said_by(
-        Robustness(
-            runs=(run,), in_distribution="photos", shift=("icons",), baseline=(models,), out=out
-        )
-    )
+    options = {"in_distribution": "photos", "shift": ("icons",), "baseline": (one, two)}
+    said_by(Robustness(runs=(run,), **options, out=out))
     drawn = out.read_text()
     assert "clip: 70.0 → 50.0 %" in drawn
     assert "one: 30.0 → 20.0 %" in drawn
@@ -114,6 +119,11 @@ def test_the_plot_has_the_models_and_the_line(run, tmp_path):
     [
         ({"shift": ("icons",), "in_distribution": "photos"}, "no line is published from photos"),
         ({"in_distribution": "photos"}, "name what is with --shift"),
+        (
+            {"in_distribution": "photos", "shift": ("icons", "wds_Photos")},
+            "wds_Photos is the set without a shift",
+        ),
+        ({"shift": ("imagenet",)}, "imagenet is the set without a shift"),
         ({"shift": ("objectnet",)}, "no model was measured both with and without a shift"),
         ({"out": "plot.png"}, "no .svg file"),
     ],

@@ -8,6 +8,7 @@ import pytest
 
 from winnow import cli
 from winnow.data.packaged.build import Packaged
+from winnow.evaluation.sets.evaluation_set import splits_of
 from winnow.recipes import fetched, tasks
 from winnow.recipes.tasks import (
     Tasks,
@@ -24,6 +25,11 @@ def listed(arguments, capsys):
     """What the command prints, as one line without the breaks of a narrow terminal."""
     assert cli.run(["tasks", *arguments]) == 0
     return capsys.readouterr().out
+
+
+def listed_at(root, capsys, *more):
+    """The tasks of a suite with several tasks of one set."""
+    return listed(["--suite", "diht", "--root", str(root), *more], capsys)
 
 
 def test_the_root_is_named_or_in_the_users_cache(monkeypatch, tmp_path):
@@ -132,6 +138,49 @@ def test_the_list_says_what_is_here_and_how_to_get_the_rest(evaluation_set, tmp_
     assert "confidence: high" in text
     assert f"--local-dir {tmp_path}/wds_imagenetv2" in text
     assert f"--local-dir {tmp_path}/wds_objectnet" not in text
+
+
+def write_coco(root):
+    """COCO's captions, cut in the middle as a download may be."""
+    images = [
+        {"filename": f"{n}.jpg", "split": "test", "sentences": [{"raw": "a cat"}]} for n in range(9)
+    ]
+    text = json.dumps({"images": images})
+    listed = root / "wds_mscoco_captions" / "dataset_coco.json"
+    listed.parent.mkdir()
+    listed.write_text(text[: len(text) // 2])
+    return listed
+
+
+def test_a_broken_set_is_said_and_stops_nothing(evaluation_set, tmp_path, capsys):
+    listed = write_coco(tmp_path)
+    shutil.copytree(evaluation_set, tmp_path / "wds_cars")
+    with pytest.raises(InputError, match="is no json"):
+        present_splits("wds_mscoco_captions", tmp_path)
+    text = listed_at(tmp_path, capsys)
+    here = {line.split()[0]: line.split()[-1] for line in text.splitlines() if line.strip()}
+    assert (here["coco-i2t"], here["coco-t2i"]) == ("broken", "broken")
+    assert (here["stanford-cars"], here["oxford-pets"]) == ("test", "no")
+    (line,) = [line for line in text.splitlines() if line.startswith("wds_mscoco_captions")]
+    assert line.startswith(f"wds_mscoco_captions is broken: {listed} line 1 is no json")
+    assert line.endswith(how_to_get("wds_mscoco_captions", tmp_path))
+    rows = {row["name"]: row for row in json.loads(listed_at(tmp_path, capsys, "--as-json"))}
+    assert "is no json" in rows["coco-i2t"]["broken"]
+    assert (rows["coco-i2t"]["present"], rows["stanford-cars"]["broken"]) == (None, None)
+
+
+@pytest.mark.parametrize("how", [[], ["--as-json"]])
+def test_each_set_is_looked_at_once(how, tmp_path, capsys, monkeypatch):
+    looked = []
+
+    def look(folder):
+        looked.append(folder.name)
+        return splits_of(folder)
+
+    monkeypatch.setattr(tasks, "splits_of", look)
+    listed_at(tmp_path, capsys, *how)
+    assert looked.count("wds_mscoco_captions") == 1
+    assert len(looked) == len(set(looked)) == 24
 
 
 def test_json_has_every_field(tmp_path, capsys):

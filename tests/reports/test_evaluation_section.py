@@ -30,7 +30,12 @@ def row(task="s", protocol="zero-shot", metric="top1", value=0.5, **given):
 
 
 def few(method, shots, subset, value, **given):
-    which = {"method": method, "shots": shots, "subset": subset, "interval": "t over subsets"}
+    which = {
+        "method": method,
+        "shots": shots,
+        "subset": subset,
+        "interval": "t over subsets and pictures",
+    }
     return row(protocol="few-shot", value=value, **which | given)
 
 
@@ -123,7 +128,7 @@ def test_a_few_shot_curve_starts_at_the_zero_shot_point(tmp_path):
     section = evaluation_section([run_of(tmp_path, *few_shot_rows())]).few_shot
     assert section.compared == []
     assert (section.shots, section.num_subsets) == ([1, 2, 4], 3)
-    assert section.intervals == ["t over subsets"]
+    assert section.intervals == ["t over subsets and pictures"]
     assert section.chosen_by == ["… further shots a class"]
     (run,) = section.runs
     assert run.methods == [("text-initialised", 0), ("from-zero", 5)]
@@ -193,7 +198,7 @@ def test_retrieval_has_both_ways_and_median_ranks_are_no_percentages(tmp_path):
     assert values == pytest.approx([0.01, 0.05, 0.1, 0.11, 0.15, 0.2])
     assert line.median_ranks == [(9.0, 7.0, 12.5), None]
     page = page_of(tmp_path, write_run(tmp_path / "run", *rows))
-    assert "9 7–12.5" in page.text
+    assert "9 7–12" in page.text
     assert "900.0" not in page.text
     assert "image_to_text_median_rank 9.0" in page.text
 

@@ -1,5 +1,7 @@
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -65,6 +67,69 @@ def test_the_terminal_shows_the_same_numbers(runs):
         assert f"{100 * cell.value:.1f} ± {100 * cell.standard_error:.1f}" in text
     assert text.count("pixels") == 1
     assert "change (p)" in text
+
+
+def write_run(folder, *rows, predictions=()):
+    """A run with `rows` of results and, by task and protocol, tables of predictions."""
+    (folder / "evaluation" / "predictions").mkdir(parents=True)
+    lines = "".join(json.dumps(row_of(**row)) + "\n" for row in rows)
+    (folder / "evaluation" / "results.jsonl").write_text(lines)
+    for which, columns in dict(predictions).items():
+        pq.write_table(
+            pa.table(columns), folder / "evaluation" / "predictions" / f"{which}.parquet"
+        )
+    return folder
+
+
+def row_of(**given):
+    interval = {"standard_error": 0.1, "low": 0.3, "high": 0.9, "interval": "wilson"}
+    data = {"n": 4, "chance": 0.5, "dataset_fingerprint": "d", "split": "test", "metric": "top1"}
+    made_by = {"model_fingerprint": "f", "precision": "fp32", "version": "0", "date": "2026"}
+    return interval | data | made_by | given
+
+
+def test_statements_are_shown_and_paired_by_picture(tmp_path):
+    row = {"task": "asked", "protocol": "statements"}
+    answers = {"key": ["a", "b", "c", "d"], "answer": [0, 1, 0, 2]}
+    scores = {"scores": [[0.1, 0.2, 0.3]] * 4}
+    first = answers | {"rank": [2, 1, 3, 2]} | scores
+    second = {name: values[::-1] for name, values in (answers | {"rank": [1, 1, 1, 2]}).items()}
+    runs = [
+        write_run(tmp_path / "a", row | {"value": 1 / 4}, predictions={"asked-statements": first}),
+        write_run(
+            tmp_path / "b",
+            row | {"value": 3 / 4},
+            predictions={"asked-statements": second | scores},
+        ),
+    ]
+    (shown,) = headline(runs)
+    assert (shown.task, shown.protocol, shown.label) == ("asked", "statements", "statements top-1")
+    assert [cell.value for cell in shown.cells] == [1 / 4, 3 / 4]
+    assert shown.cells[0].times_chance == 0.5
+    difference = shown.differences[1]
+    assert (difference.only_first, difference.only_second) == (0, 2)
+    assert difference.difference == 1 / 2
+
+
+def test_another_split_than_test_is_named(tmp_path):
+    row = {"task": "folders", "protocol": "zero-shot"}
+    val = row | {"split": "val", "value": 1 / 2, "dataset_fingerprint": "v"}
+    asked = {"key": ["a", "b", "c", "d"], "label": [0, 1, 0, 1], "rank": [1, 2, 1, 2]}
+    predictions = {"folders-zero-shot": asked}
+    runs = [
+        write_run(tmp_path / "a", val, predictions=predictions),
+        write_run(tmp_path / "b", row | {"value": 1 / 4}, val, predictions=predictions),
+        write_run(tmp_path / "c", row | {"value": 3 / 4}),
+    ]
+    shown = {row.task: row for row in headline(runs)}
+    assert list(shown) == ["folders (val)", "folders"]
+    values = {task: [cell and cell.value for cell in row.cells] for task, row in shown.items()}
+    # What b measured before its predictions were those of another split is not shown.
+    assert values == {"folders (val)": [1 / 2, 1 / 2, None], "folders": [None, None, 3 / 4]}
+    assert shown["folders (val)"].differences[1].difference == 0
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console.print(render(headline(runs)))
+    assert "folders (val)" in console.export_text()
 
 
 def test_no_runs_give_an_empty_table():

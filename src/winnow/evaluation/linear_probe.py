@@ -14,6 +14,9 @@ ended.
   best. Small strengths are the cheap ones to fit.
 
 Only training and validation samples come in here. Test samples meet a probe when it is done.
+
+Features may be memory-mapped. They are read in blocks, what is held out is a list of rows, and the
+one copy in memory is the regression's: first of the training samples, then of all.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +28,7 @@ import torch
 
 from winnow.evaluation.features import Labelled, LinearClassifier
 from winnow.evaluation.few_shot.shots import class_orders
-from winnow.evaluation.logistic import MAX_ITERATIONS, TOLERANCE, Fit, Regression
+from winnow.evaluation.logistic import MAX_ITERATIONS, TOLERANCE, Fit, Regression, Samples
 from winnow.types import InputError
 
 STEPS_A_DECADE = 8
@@ -43,7 +46,7 @@ class LinearProbe:
     """How the strength is searched for, and on what."""
 
     search: Literal["half-decades", "openai"] = "half-decades"
-    """Which strengths are tried: see the module."""
+    """Which strengths are tried. half-decades: cheap; openai: Radford et al.'s, at most 15 fits."""
     held_out: float = 0.2
     """Share of each class's training samples that choose, where a set has no validation split."""
     seed: int = 0
@@ -55,7 +58,13 @@ class LinearProbe:
 
     def __post_init__(self) -> None:
         if not 0 < self.held_out < 1:
-            raise InputError(f"held_out must be between 0 and 1, not {self.held_out}")
+            raise InputError(f"linear-probe: held_out must be between 0 and 1, not {self.held_out}")
+        if self.max_iterations < 1:
+            raise InputError(
+                f"linear-probe: max_iterations must be at least 1, not {self.max_iterations}"
+            )
+        if not self.tolerance > 0:
+            raise InputError(f"linear-probe: tolerance must be above 0, not {self.tolerance}")
 
 
 class Standing(NamedTuple):
@@ -128,27 +137,15 @@ def choose(
 
     `held_out` says in words what `validation` is.
     """
-    if len(validation.label_N) == 0:
-        raise InputError(
-            "there are no validation samples to choose the linear probe's strength by: give the "
-            "set a validation split, or more training samples of a class"
-        )
-    trials = _Trials(train, validation, num_classes, config, device)
-    best = SEARCHES[config.search](trials.standing)
-    start = trials.fits[best].classifier
-    path = tuple(trials.points.values())
-    del trials  # and with it the features' copy, before there is one of all
-    both = Labelled(
-        np.concatenate([train.feature_ND, validation.feature_ND]),
-        np.concatenate([train.label_N, validation.label_N]),
+    return _choose(
+        train,
+        validation,
+        both=(train, validation),
+        num_classes=num_classes,
+        config=config,
+        device=device,
+        held_out=held_out,
     )
-    final = Regression(both, num_classes=num_classes, device=device).fit(
-        strength_at(best),
-        start=start,
-        max_iterations=config.max_iterations,
-        tolerance=config.tolerance,
-    )
-    return Chosen(final.classifier, strength_at(best), path, final, held_out, config.search)
 
 
 def choose_holding_out(
@@ -169,14 +166,44 @@ def choose_holding_out(
         share=config.held_out,
         seed=config.seed,
     )
-    return choose(
-        train.rows(rows.training),
-        train.rows(rows.validation),
+    return _choose(
+        _Rows(train, rows.training),
+        _Rows(train, rows.validation),
+        both=(train,),
         num_classes=num_classes,
         config=config,
         device=device,
         held_out=f"{len(rows.validation):,} held out of {len(keys):,} training samples",
     )
+
+
+def _choose(
+    train: Samples,
+    validation: Samples,
+    *,
+    both: Sequence[Samples],
+    num_classes: int,
+    config: LinearProbe,
+    device: str | torch.device,
+    held_out: str,
+) -> Chosen:
+    if len(validation.label_N) == 0:
+        raise InputError(
+            "there are no validation samples to choose the linear probe's strength by: give the "
+            "set a validation split, or more training samples of a class"
+        )
+    trials = _Trials(train, validation, num_classes, config, device)
+    best = SEARCHES[config.search](trials.standing)
+    start = trials.fits[best].classifier
+    path = tuple(trials.points.values())
+    del trials  # and with it the features' copy, before there is one of all
+    final = Regression(*both, num_classes=num_classes, device=device).fit(
+        strength_at(best),
+        start=start,
+        max_iterations=config.max_iterations,
+        tolerance=config.tolerance,
+    )
+    return Chosen(final.classifier, strength_at(best), path, final, held_out, config.search)
 
 
 def hold_out(
@@ -232,13 +259,29 @@ def openai(standing: Callable[[int], Any]) -> int:
 SEARCHES = {"half-decades": half_decades, "openai": openai}
 
 
+class _Rows(NamedTuple):
+    """Some rows of samples, which stay where they are."""
+
+    samples: Labelled
+    row_N: np.ndarray
+
+    @property
+    def label_N(self) -> np.ndarray:
+        """Of these rows."""
+        return self.samples.label_N[self.row_N]
+
+    def rows(self, index: np.ndarray) -> Labelled:
+        """A copy of some of these rows."""
+        return self.samples.rows(self.row_N[index])
+
+
 class _Trials:
     """Fits at steps of the grid, each from the nearest one before."""
 
     def __init__(
         self,
-        train: Labelled,
-        validation: Labelled,
+        train: Samples,
+        validation: Samples,
         num_classes: int,
         config: LinearProbe,
         device: str | torch.device,
@@ -270,7 +313,7 @@ class _Trials:
         return standing
 
 
-def standing_of(classifier: LinearClassifier, samples: Labelled) -> Standing:
+def standing_of(classifier: LinearClassifier, samples: Samples) -> Standing:
     """Accuracy, the first of equal logits being the answer, and cross-entropy."""
     hits, nats = 0, 0.0
     for feature_CD, label_C in _blocks(samples):
@@ -283,9 +326,10 @@ def standing_of(classifier: LinearClassifier, samples: Labelled) -> Standing:
     return Standing(hits / len(samples.label_N), -nats / len(samples.label_N))
 
 
-def _blocks(samples: Labelled) -> Iterator[Labelled]:
-    for start in range(0, len(samples.label_N), _ROWS_AT_ONCE):
-        yield Labelled(*(array[start : start + _ROWS_AT_ONCE] for array in samples))
+def _blocks(samples: Samples) -> Iterator[Labelled]:
+    num_samples = len(samples.label_N)
+    for start in range(0, num_samples, _ROWS_AT_ONCE):
+        yield samples.rows(np.arange(start, min(start + _ROWS_AT_ONCE, num_samples)))
 
 
 def _best(found: dict[int, Any]) -> int:

@@ -21,12 +21,13 @@ its pairs: those of the sum of losses, which C only multiplies.
 loss is log1p(Σ_{j≠y} exp(z_j - z_y)) and its own gradient -Σ_{j≠y} p_j, both of full precision
 where a sample is fitted well, which at a large C is where everything happens.
 
-N samples, D features, K classes, L those of them that occur. Memory beside the features: a centred
-copy on the device, logits of one block, 2 `lbfgs.MEMORY` vectors of (D + 1) L float64.
+N samples, D features, K classes, L those of them that occur. Samples come in one part or several
+and are read in blocks, so they may stay on disk. Memory beside them: one centred copy on the
+device, logits of one block, 2 `lbfgs.MEMORY` vectors of (D + 1) L float64.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -44,6 +45,20 @@ BLOCK_ELEMENTS = 2**22
 """Of features or logits at once: 16 MB."""
 _LEAST_CURVATURE = 1e-12  # of h_k: all probabilities may round to 0 and 1
 _STALE = 2.0  # powers of two by which the diagonal may be off where a fit ends
+
+
+class Samples(Protocol):
+    """Features with their labels, of which a block of rows at a time is in memory.
+
+    `Labelled` is one.
+    """
+
+    @property
+    def label_N(self) -> np.ndarray:
+        """int64, 0 to K - 1."""
+
+    def rows(self, index: np.ndarray) -> Labelled:
+        """A copy of some samples."""
 
 
 class Fit(NamedTuple):
@@ -80,7 +95,7 @@ def fit(
 
 
 class Regression:
-    """The samples of one training split on their device, ready to be fitted at any strength.
+    """The samples of all parts on their device, ready to be fitted at any strength.
 
     Each fit leaves its pairs to the next, which shortens the way and does not move the optimum.
     Raises InputError where there is nothing to learn: no samples, one class, or features that are
@@ -89,28 +104,28 @@ class Regression:
 
     def __init__(
         self,
-        train: Labelled,
-        *,
+        *parts: Samples,
         num_classes: int,
         device: str | torch.device = "cpu",
         block_elements: int = BLOCK_ELEMENTS,
     ) -> None:
-        class_N = _checked_labels(train, num_classes)
+        class_N = _checked_labels(parts, num_classes)
         self.num_classes = num_classes
         self.class_L, index_N, count_L = np.unique(class_N, return_inverse=True, return_counts=True)
         self.frequency_L = torch.from_numpy(count_L / len(class_N)).to(device)
         self.label_N = torch.from_numpy(index_N).to(device)
         self.device = device
-        num_samples, width = train.feature_ND.shape
+        num_samples, width = len(class_N), parts[0].rows(np.arange(0)).feature_ND.shape[1]
         rows = max(1, block_elements // max(width, len(self.class_L)))
         self.blocks = [slice(i, min(i + rows, num_samples)) for i in range(0, num_samples, rows)]
-        self.mean_D = _mean(train.feature_ND, self.blocks)
+        self.mean_D = _mean(parts, rows=rows, width=width)
         self.x_ND = torch.empty(num_samples, width, device=device)
         scatter_DD = torch.zeros(width, width, dtype=torch.float64, device=device)
-        for block in self.blocks:
-            centred = np.asarray(train.feature_ND[block], np.float32) - self.mean_D
-            self.x_ND[block] = torch.from_numpy(centred)
-            scatter_DD += self.x_ND[block].T @ self.x_ND[block]
+        for start, feature_CD in _blocks(parts, rows=rows):
+            feature_CD -= self.mean_D  # rows of its own, whatever they were read from
+            x_CD = self.x_ND[start : start + len(feature_CD)]
+            x_CD.copy_(torch.from_numpy(feature_CD))
+            scatter_DD += x_CD.T @ x_CD
         # Small, and float64 decides how well the smallest directions are known: on the CPU.
         eigenvalue_D, vector_DD = torch.linalg.eigh(scatter_DD.cpu())
         self.eigenvalue_D = eigenvalue_D.clamp(min=0).to(device)
@@ -146,7 +161,7 @@ class Regression:
             evaluations += minimum.evaluations
             at_PL, pairs = minimum.point.at, minimum.pairs
             before_PL, diagonal_PL = diagonal_PL, self._diagonal(at_PL, strength)
-            stale = (before_PL / diagonal_PL).log2().abs().max() > _STALE
+            stale = bool((before_PL / diagonal_PL).log2().abs().max() > _STALE)
             # What is still to be gained was judged in a metric that may not be that of this place.
             if not (minimum.converged and minimum.iterations and stale):
                 break
@@ -251,9 +266,8 @@ def _penalized(at_PL: Tensor) -> Tensor:
     return torch.cat([at_PL[:-1], torch.zeros_like(at_PL[-1:])])
 
 
-def _checked_labels(train: Labelled, num_classes: int) -> np.ndarray:
-    label_N = np.asarray(train.label_N)
-    assert len(label_N) == len(train.feature_ND)
+def _checked_labels(parts: Sequence[Samples], num_classes: int) -> np.ndarray:
+    label_N = np.concatenate([part.label_N for part in parts])
     if len(label_N) == 0:
         raise InputError("there are no training samples, so no linear probe can be fitted")
     if label_N.min() < 0 or label_N.max() >= num_classes:
@@ -267,14 +281,26 @@ def _checked_labels(train: Labelled, num_classes: int) -> np.ndarray:
     return label_N
 
 
-def _mean(feature_ND: np.ndarray, blocks: list[slice]) -> np.ndarray:
+def _blocks(parts: Sequence[Samples], *, rows: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Features of the parts, one behind the other, float32: where a block starts, and its rows."""
+    first = 0
+    for part in parts:
+        num_samples = len(part.label_N)
+        for start in range(0, num_samples, rows):
+            block = part.rows(np.arange(start, min(start + rows, num_samples)))
+            yield first + start, block.feature_ND.astype(np.float32, copy=False)
+        first += num_samples
+
+
+def _mean(parts: Sequence[Samples], *, rows: int, width: int) -> np.ndarray:
     """float32 (D,): the centre need not be exact, only the same for every row."""
-    sum_D = np.zeros(feature_ND.shape[1])
-    for block in blocks:
-        sum_D += np.asarray(feature_ND[block]).sum(axis=0, dtype=np.float64)
+    sum_D, num_samples = np.zeros(width), 0
+    for _, feature_CD in _blocks(parts, rows=rows):
+        sum_D += feature_CD.sum(axis=0, dtype=np.float64)
+        num_samples += len(feature_CD)
     if not np.isfinite(sum_D).all():
         raise InputError(
             "the training features are not finite, so no linear probe can be fitted: the model's "
             "weights or its precision are broken; embed again, in fp32"
         )
-    return (sum_D / len(feature_ND)).astype(np.float32)
+    return (sum_D / num_samples).astype(np.float32)

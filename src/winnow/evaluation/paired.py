@@ -4,19 +4,19 @@ Every difference is the second model's metric minus the first's. Its 95 % interv
 bootstrap: samples are drawn, and both models are measured on the same draw. p is by the exact
 McNemar test where the metric is a share of samples (statistics.py), else by the bootstrap.
 
-Few-shot probes are fitted on S subsets of shots and tested on the same N samples. Both the shots
-and the samples might have been others, so with d_sn the difference in hits on subset s, sample n
+Where a picture has several captions, whole pictures are drawn, and p of a share is by exact sign
+flips over pictures (by_picture.py). Predictions of an older winnow do not say whose a caption is:
+those are taken as independent, and the names of interval and test say it.
 
-    Var d̄ = s²(d̄_s·) / S + s²(d̄_·n) / N
-
-and the interval is Student's, its degrees of freedom by Welch and Satterthwaite. What shots and
-samples do only together is counted in both terms, so it errs on the careful side.
+Few-shot probes are fitted on S subsets of shots and tested on the same N samples, and both might
+have been others: interval and p are those of a crossed mean (crossed.py) of the differences in
+hits.
 
 G groups of samples that no metric here can tell apart, B resamples, K classes.
 """
 
 import dataclasses
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,20 +24,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from winnow.evaluation.by_picture import (
+    Draws,
+    medians,
+    share_pictures,
+    shares,
+    sign_flip_p_value,
+)
+from winnow.evaluation.crossed import INTERVAL, crossed_mean
 from winnow.evaluation.scores import of_draws
 from winnow.predictions import cutoff, ranks, split_direction
-from winnow.resampling import (
-    Metric,
-    bootstrap,
-    bootstrap_groups,
-    bootstrap_p_value,
-    percentile_interval,
-)
-from winnow.statistics import paired_difference, t_quantile, t_within
+from winnow.resampling import Metric, bootstrap_p_value, percentile_interval
+from winnow.statistics import paired_difference
 
 SCORES = ("map", "map_11_point", "roc_auc")
-BLOCK_COUNTS = 2**21
-"""Counts of draws held at once; what is made of them is a few times as much."""
+EQUAL = 1e-12
+"""A difference below it is one of rounding, and counts as none."""
+AS_IF_INDEPENDENT = ", captions as if independent"
 
 
 class NotComparableError(ValueError):
@@ -70,12 +73,27 @@ class Difference:
     """Of shots, for few-shot probes."""
 
 
-class _Groups(NamedTuple):
-    """Samples by what both models made of them, and both models' metric from counts of them."""
+class _Queries(NamedTuple):
+    """Both models' ranks of the same queries."""
 
-    size_G: np.ndarray
-    first: Metric
-    second: Metric
+    rank_2Q: np.ndarray
+    picture_Q: np.ndarray
+    """int64: queries of one number are of one picture."""
+    drawn: str
+    """What is drawn, to end the name of an interval or test."""
+
+
+class _Probed(NamedTuple):
+    """Few-shot predictions of one method and number of shots."""
+
+    subsets: list[int]
+    keys: list[str]
+    label_N: np.ndarray
+    hit_SN: np.ndarray
+
+    def hits_on(self, subsets: Sequence[int]) -> np.ndarray:
+        """On some of the subsets, in the order given."""
+        return self.hit_SN[[self.subsets.index(subset) for subset in subsets]]
 
 
 def paired(
@@ -88,93 +106,108 @@ def paired(
     _, name = split_direction(metric)
     within = cutoff(metric)
     if within is not None or name == "median_rank":
-        rank_2Q = _paired_ranks(first, second, metric)
+        queries = _paired_ranks(first, second, metric)
         if within is None:
-            return _difference(_median_ranks(rank_2Q), resamples=resamples, seed=seed)
-        return _share_difference(rank_2Q <= within, resamples=resamples, seed=seed)
+            draws = medians(queries.rank_2Q, queries.picture_Q)
+            found = _difference(draws, drawn=queries.drawn, resamples=resamples, seed=seed)
+            return dataclasses.replace(found, n=len(queries.picture_Q))
+        return _share_difference(
+            queries.rank_2Q <= within,
+            queries.picture_Q,
+            drawn=queries.drawn,
+            resamples=resamples,
+            seed=seed,
+        )
     if metric == "mean_per_class" and {"label", "rank"} <= set(first.column_names):
-        rank_2Q = _paired_ranks(first, second, metric)
-        groups = _class_means(first.column("label").to_numpy(), rank_2Q == 1)
-        return _difference(groups, resamples=resamples, seed=seed)
-    if metric in SCORES and "class_scores" in first.column_names:
+        rank_2Q = _paired_ranks(first, second, metric).rank_2Q
+        draws = _class_means(first.column("label").to_numpy(), rank_2Q == 1)
+        return _difference(draws, resamples=resamples, seed=seed)
+    if metric in SCORES:
         return _difference(_scores(first, second, metric), resamples=resamples, seed=seed)
-    raise NotComparableError(f"the predictions do not hold what {metric} is made of")
+    raise _does_not_hold(metric)
 
 
 def paired_few_shot(
     first: pa.Table, second: pa.Table, metric: str, *, resamples: int, seed: int = 0
 ) -> Difference:
-    """From the few-shot predictions of one method and number of shots; the metric is top1 or
-    mean_per_class.
+    """From the few-shot predictions of one method and number of shots, on the subsets that both
+    have; the metric is top1 or mean_per_class.
 
     Raises NotComparableError where subsets or samples differ, or for another metric.
     """
-    if metric not in ("top1", "mean_per_class"):
-        raise NotComparableError(f"few-shot predictions do not hold what {metric} is made of")
-    subsets, label_N, hit_2SN = _paired_subsets(first, second)
-    if subsets == 1:
-        hit_2N = hit_2SN[:, 0]
-        if metric == "top1":
-            return _share_difference(hit_2N, resamples=resamples, seed=seed)
-        return _difference(_class_means(label_N, hit_2N), resamples=resamples, seed=seed)
-    weight_N = np.ones(len(label_N))
-    if metric == "mean_per_class":
-        _, class_N, count_K = np.unique(label_N, return_inverse=True, return_counts=True)
-        weight_N = len(label_N) / (len(count_K) * count_K[class_N])
-    return _crossed(hit_2SN * weight_N)
+    one, other = _probed(first), _probed(second)
+    if one.keys != other.keys or not np.array_equal(one.label_N, other.label_N):
+        raise NotComparableError("the predictions are not of the same samples")
+    subsets = [subset for subset in one.subsets if subset in other.subsets]
+    if not subsets:
+        raise NotComparableError("the predictions have no subset of shots in common")
+    weight_N = _weights(one.label_N, metric)
+    hit_2SN = np.stack([model.hits_on(subsets) for model in (one, other)])
+    if len(subsets) > 1:
+        return _crossed(hit_2SN * weight_N)
+    hit_2N = hit_2SN[:, 0]
+    if metric == "top1":
+        alone_N = np.arange(len(weight_N))
+        return _share_difference(hit_2N, alone_N, resamples=resamples, seed=seed)
+    return _difference(_class_means(one.label_N, hit_2N), resamples=resamples, seed=seed)
 
 
-def _difference(groups: _Groups, *, resamples: int, seed: int) -> Difference:
+def few_shot_value(table: pa.Table, metric: str) -> float:
+    """The metric over all subsets of one model. Raises NotComparableError as above."""
+    probed = _probed(table)
+    return float((probed.hit_SN * _weights(probed.label_N, metric)).mean())
+
+
+def _difference(draws: Draws, *, drawn: str = "", resamples: int, seed: int) -> Difference:
+    one, other = draws.metrics
+
     def gain(counts_BG: np.ndarray) -> np.ndarray:
-        return groups.second(counts_BG) - groups.first(counts_BG)
+        return other(counts_BG) - one(counts_BG)
 
-    size_1G = groups.size_G[None].astype(np.float64)
-    first, second = (float(metric(size_1G)[0]) for metric in (groups.first, groups.second))
-    gain_B = _draw(gain, groups.size_G, resamples=resamples, seed=seed)
+    first, second = draws.values()
+    gain_B = draws.draw(gain, resamples=resamples, seed=seed)
     # Of few positives some draws hold none at all: those have no average precision.
     gain_B = gain_B[np.isfinite(gain_B)]
+    gain_B[np.abs(gain_B) < EQUAL] = 0
     low, high = percentile_interval(gain_B)
     return Difference(
         first=first,
         second=second,
-        difference=second - first,
+        difference=_gain(first, second),
         low=low,
         high=high,
-        interval="paired bootstrap",
+        interval=f"paired bootstrap{drawn}",
         p_value=bootstrap_p_value(gain_B),
-        test="paired bootstrap",
-        n=int(groups.size_G.sum()),
+        test=f"paired bootstrap{drawn}",
+        n=int(draws.size_G.sum()),
     )
 
 
-def _draw(gain: Metric, size_G: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
-    n = int(size_G.sum())
-    if n == len(size_G):
-        return bootstrap(gain, n, resamples=resamples, seed=seed, block=BLOCK_COUNTS)
-    return bootstrap_groups(gain, size_G, resamples=resamples, seed=seed, block=BLOCK_COUNTS)
+def _gain(first: float, second: float) -> float:
+    gain = second - first
+    return gain if abs(gain) >= EQUAL else 0.0
 
 
-def _share_difference(hit_2N: np.ndarray, *, resamples: int, seed: int) -> Difference:
+def _share_difference(
+    hit_2Q: np.ndarray, picture_Q: np.ndarray, *, drawn: str = "", resamples: int, seed: int
+) -> Difference:
     """The same, with the exact test that a share of samples allows."""
-    exact = paired_difference(*hit_2N.tolist())
+    found = _difference(shares(hit_2Q, picture_Q), drawn=drawn, resamples=resamples, seed=seed)
+    exact = paired_difference(*hit_2Q.tolist())
+    p_value, test = exact.p_value, f"exact McNemar{drawn}"
+    if share_pictures(picture_Q):
+        p_value, test = sign_flip_p_value(hit_2Q, picture_Q), "exact sign flips over pictures"
     return dataclasses.replace(
-        _difference(_shares(hit_2N), resamples=resamples, seed=seed),
-        p_value=exact.p_value,
-        test="exact McNemar",
+        found,
+        p_value=p_value,
+        test=test,
+        n=exact.n,
         only_first=exact.only_first,
         only_second=exact.only_second,
     )
 
 
-def _shares(hit_2N: np.ndarray) -> _Groups:
-    hit_G2, size_G = np.unique(hit_2N.T, axis=0, return_counts=True)
-    share_G2 = hit_G2 / hit_2N.shape[1]
-    return _Groups(
-        size_G, lambda drawn: drawn @ share_G2[:, 0], lambda drawn: drawn @ share_G2[:, 1]
-    )
-
-
-def _class_means(label_N: np.ndarray, hit_2N: np.ndarray) -> _Groups:
+def _class_means(label_N: np.ndarray, hit_2N: np.ndarray) -> Draws:
     """The mean over classes as zero_shot.py has it: a sample weighs 1 / (those of its class)."""
     _, class_N, count_K = np.unique(label_N, return_inverse=True, return_counts=True)
     rows_N3 = np.stack([count_K[class_N], *hit_2N], axis=1)
@@ -187,30 +220,13 @@ def _class_means(label_N: np.ndarray, hit_2N: np.ndarray) -> _Groups:
 
         return mean
 
-    return _Groups(size_G, metric(row_G3[:, 1]), metric(row_G3[:, 2]))
+    return Draws(size_G, (metric(row_G3[:, 1]), metric(row_G3[:, 2])))
 
 
-def _median_ranks(rank_2Q: np.ndarray) -> _Groups:
-    rank_G2, size_G = np.unique(rank_2Q.T, axis=0, return_counts=True)
-
-    def metric(rank_G: np.ndarray) -> Metric:
-        order_G = np.argsort(rank_G, kind="stable")
-
-        def median(counts_BG: np.ndarray) -> np.ndarray:
-            up_to_BG = counts_BG[:, order_G].cumsum(axis=1)
-            n = up_to_BG[0, -1]
-            middle = ((n - 1) // 2, n // 2)
-            # The two middle ones of an even number; of an odd one, the middle one twice.
-            two_2B = [rank_G[order_G[(up_to_BG > place).argmax(axis=1)]] for place in middle]
-            return np.mean(two_2B, axis=0)
-
-        return median
-
-    return _Groups(size_G, metric(rank_G2[:, 0]), metric(rank_G2[:, 1]))
-
-
-def _scores(first: pa.Table, second: pa.Table, metric: str) -> _Groups:
+def _scores(first: pa.Table, second: pa.Table, metric: str) -> Draws:
     """No two samples are equal here: every one is its own group."""
+    if any("class_scores" not in table.column_names for table in (first, second)):
+        raise _does_not_hold(metric)
     order_N = _order(first.column("key").to_pylist(), second.column("key").to_pylist())
     second = second.take(order_N)
     if not first.column("labels").equals(second.column("labels")):
@@ -222,44 +238,58 @@ def _scores(first: pa.Table, second: pa.Table, metric: str) -> _Groups:
     label_NK = np.zeros(score_2NK[0].shape, dtype=bool)
     for sample, labels in enumerate(first.column("labels").to_pylist()):
         label_NK[sample, labels] = True
-    metrics = (of_draws(metric, score_NK, label_NK) for score_NK in score_2NK)
-    return _Groups(np.ones(len(label_NK), dtype=np.int64), *metrics)
+    metrics = tuple(of_draws(metric, score_NK, label_NK) for score_NK in score_2NK)
+    return Draws(np.ones(len(label_NK), dtype=np.int64), metrics)
 
 
 def _crossed(value_2SN: np.ndarray) -> Difference:
-    """Over subsets and samples, both drawn: Student's interval, Welch's degrees of freedom."""
+    """Over subsets and samples, both drawn."""
+    if value_2SN.shape[2] < 2:
+        raise NotComparableError("one picture alone does not say how much pictures differ")
     first, second = (float(value_SN.mean()) for value_SN in value_2SN)
-    gain_SN = value_2SN[1] - value_2SN[0]
-    gain = second - first
-    by_subset, by_sample = gain_SN.mean(axis=1), gain_SN.mean(axis=0)
-    parts = [float(values.var(ddof=1)) / len(values) for values in (by_subset, by_sample)]
-    error = math.sqrt(sum(parts))
-    half_width, p_value = 0.0, float(gain == 0)
-    if error > 0:
-        spread = zip(parts, gain_SN.shape, strict=True)
-        freedom = sum(parts) ** 2 / sum(part**2 / (n - 1) for part, n in spread)
-        # A whole number below is on the careful side.
-        half_width = t_quantile(0.95, int(freedom)) * error
-        p_value = 1 - t_within(abs(gain) / error, int(freedom))
+    found = crossed_mean(value_2SN[1] - value_2SN[0])
+    gain = _gain(first, second)
     return Difference(
         first=first,
         second=second,
         difference=gain,
-        low=gain - half_width,
-        high=gain + half_width,
-        interval="t over subsets and samples",
-        p_value=p_value,
-        test="t over subsets and samples",
-        n=gain_SN.shape[1],
-        subsets=gain_SN.shape[0],
+        low=gain - found.half_width,
+        high=gain + found.half_width,
+        interval=INTERVAL,
+        p_value=found.p_value if gain else 1.0,
+        test=INTERVAL,
+        n=value_2SN.shape[2],
+        subsets=value_2SN.shape[1],
     )
 
 
-def _paired_ranks(first: pa.Table, second: pa.Table, metric: str) -> np.ndarray:
-    """Both models' ranks of the same queries, in the first's order: (2, Q)."""
+def _paired_ranks(first: pa.Table, second: pa.Table, metric: str) -> _Queries:
+    """Both models' ranks of the same queries, in the first's order."""
+    if any("rank" not in table.column_names for table in (first, second)):
+        raise _does_not_hold(metric)
     one, other = ranks(first, metric), ranks(second, metric)
+    if not one.query_Q:
+        raise _does_not_hold(metric)
     order_Q = _order(one.query_Q, other.query_Q)
-    return np.stack([one.rank_Q, other.rank_Q[order_Q]])
+    rank_2Q = np.stack([one.rank_Q, other.rank_Q[order_Q]])
+    alone_Q = np.arange(len(order_Q))
+    direction, _ = split_direction(metric)
+    if direction != "text_to_image":
+        return _Queries(rank_2Q, alone_Q, "")
+    if "picture" in first.column_names:
+        picture_Q = _pictures(first, direction)
+    elif "picture" in second.column_names:
+        picture_Q = _pictures(second, direction)[order_Q]
+    else:
+        return _Queries(rank_2Q, alone_Q, AS_IF_INDEPENDENT)
+    return _Queries(rank_2Q, picture_Q, " over pictures" if share_pictures(picture_Q) else "")
+
+
+def _pictures(table: pa.Table, direction: str) -> np.ndarray:
+    """A number for each query of a direction, the same for those of one picture."""
+    of_direction = table.filter(pc.equal(table.column("direction"), direction))
+    names = of_direction.column("picture").combine_chunks()
+    return names.dictionary_encode().indices.to_numpy().astype(np.int64)
 
 
 def _order(first: list[str], second: list[str]) -> np.ndarray:
@@ -270,15 +300,34 @@ def _order(first: list[str], second: list[str]) -> np.ndarray:
     return np.array([place[key] for key in first], dtype=np.int64)
 
 
-def _paired_subsets(first: pa.Table, second: pa.Table) -> tuple[int, np.ndarray, np.ndarray]:
-    """The number of subsets S, label_N, and both models' hits (2, S, N)."""
-    by = [("subset", "ascending"), ("key", "ascending")]
-    both = [table.sort_by(by) for table in (first, second)]
-    same = ("subset", "key", "label")
-    if any(not both[0].column(name).equals(both[1].column(name)) for name in same):
-        raise NotComparableError("the predictions are not of the same subsets and samples")
-    subsets = len(both[0].column("subset").unique())
-    label_SN = both[0].column("label").to_numpy().reshape(subsets, -1)
-    hits = [pc.equal(table.column("predicted"), table.column("label")) for table in both]
-    hit_2SN = np.stack([hit.to_numpy().reshape(subsets, -1) for hit in hits])
-    return subsets, label_SN[0], hit_2SN
+def _probed(table: pa.Table) -> _Probed:
+    """In the order of subsets and keys."""
+    if table.num_rows == 0:
+        raise NotComparableError("there are no predictions")
+    table = table.sort_by([("subset", "ascending"), ("key", "ascending")])
+    subsets = table.column("subset").unique().to_pylist()
+    columns = [table.column(name).to_numpy() for name in ("key", "label", "predicted")]
+    if table.num_rows % len(subsets):
+        raise _unlike_subsets()
+    key_SN, label_SN, predicted_SN = (column.reshape(len(subsets), -1) for column in columns)
+    if (key_SN != key_SN[0]).any() or (label_SN != label_SN[0]).any():
+        raise _unlike_subsets()
+    return _Probed(subsets, key_SN[0].tolist(), label_SN[0], predicted_SN == label_SN)
+
+
+def _unlike_subsets() -> NotComparableError:
+    return NotComparableError("the predictions of its subsets are not of the same samples")
+
+
+def _does_not_hold(metric: str) -> NotComparableError:
+    return NotComparableError(f"the predictions do not hold what {metric} is made of")
+
+
+def _weights(label_N: np.ndarray, metric: str) -> np.ndarray:
+    """What a hit counts, on average 1."""
+    if metric == "top1":
+        return np.ones(len(label_N))
+    if metric != "mean_per_class":
+        raise _does_not_hold(metric)
+    _, class_N, count_K = np.unique(label_N, return_inverse=True, return_counts=True)
+    return len(label_N) / (len(count_K) * count_K[class_N])

@@ -54,7 +54,7 @@ def measure_linear_probe(subject: Subject, config: LinearProbe, *, device: str) 
     ranking = rank_logits(chosen.classifier, subject.tested.hidden_NH, test.label_N)
     measures = zero_shot_measures(ranking, test.label_N, num_classes=len(subject.test.classnames))
     columns = {"key": test.keys, "label": test.label_N, **ranking_columns(ranking)}
-    settings = {**chosen.settings, **_fitted_on(subject)}
+    settings = {**chosen.settings, "seed": config.seed, **_fitted_on(subject)}
     scored = [Scored(measure, settings=settings) for measure in measures]
     return Outcome(scored, pa.table(columns))
 

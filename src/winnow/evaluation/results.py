@@ -56,7 +56,7 @@ class Result:
     """End of the 95 % interval, as is `high`."""
     high: float
     interval: str
-    """How the interval was made: "wilson", "bootstrap", "t over subsets", ..."""
+    """How the interval was made: "wilson", "bootstrap", "bootstrap over pictures", ..."""
     n: int
     """What the metric averages over: pictures, captions, or for means over classes these."""
     chance: float | None

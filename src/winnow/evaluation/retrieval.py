@@ -11,6 +11,9 @@ Pictures may have several captions and captions may repeat, so what is right goe
 
 Where no caption repeats these are the usual numbers. Chance is computed for each query from its
 number p of right answers among M: 1 - C(M - p, k) / C(M, k).
+
+Captions of one picture are found, or not, together. Where a picture has several, intervals are
+those of draws of whole pictures (by_picture.py), a caption of several pictures with its first.
 """
 
 import math
@@ -18,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from winnow.evaluation.by_picture import medians, share_pictures, shares
 from winnow.evaluation.measures import Measure, share_within
 from winnow.evaluation.ranking import (
     BLOCK_ELEMENTS,
@@ -27,9 +31,11 @@ from winnow.evaluation.ranking import (
     rank_both_ways,
 )
 from winnow.resampling import percentile_interval
+from winnow.statistics import standard_error, wilson_interval
 
 RECALL_AT = (1, 5, 10)
 RESAMPLES = 1000
+OVER_PICTURES = "bootstrap over pictures"
 
 
 class Direction(NamedTuple):
@@ -38,6 +44,8 @@ class Direction(NamedTuple):
     ranking: Ranking
     positives: Positives
     num_candidates: int
+    picture_Q: np.ndarray
+    """int64: which picture a query is, or is the caption of; of several the first."""
 
 
 class Retrieval(NamedTuple):
@@ -65,9 +73,10 @@ def retrieval(
     for_images, for_captions = rank_both_ways(
         image_ND, caption_MD, pair_P2, block_elements=block_elements, device=device
     )
+    image_N, first_M = np.arange(len(image_ND)), images_of.candidates[images_of.starts[:-1]]
     return Retrieval(
-        image_to_text=Direction(for_images, captions_of, len(caption_MD)),
-        text_to_image=Direction(for_captions, images_of, len(image_ND)),
+        image_to_text=Direction(for_images, captions_of, len(caption_MD), image_N),
+        text_to_image=Direction(for_captions, images_of, len(image_ND), first_M),
     )
 
 
@@ -76,14 +85,7 @@ def retrieval_measures(answer: Retrieval) -> list[Measure]:
     measures = []
     for name, direction in answer._asdict().items():
         measures += [
-            share_within(
-                direction.ranking.rank_Q,
-                k,
-                metric=f"{name}_recall@{k}",
-                chance=recall_chance(
-                    direction.positives, k, num_candidates=direction.num_candidates
-                ),
-            )
+            _recall(direction, k, metric=f"{name}_recall@{k}")
             for k in RECALL_AT
             if k < direction.num_candidates
         ]
@@ -91,29 +93,50 @@ def retrieval_measures(answer: Retrieval) -> list[Measure]:
     return measures
 
 
+def _recall(direction: Direction, k: int, *, metric: str) -> Measure:
+    chance = recall_chance(direction.positives, k, num_candidates=direction.num_candidates)
+    rank_Q, picture_Q = direction.ranking.rank_Q, direction.picture_Q
+    if not share_pictures(picture_Q):
+        return share_within(rank_Q, k, metric=metric, chance=chance)
+    found = shares(rank_Q[None] <= k, picture_Q)
+    (value,) = found.values()
+    value_B = found.draw(found.metrics[0], resamples=RESAMPLES, seed=0)
+    if value_B.min() < value_B.max():
+        return _drawn(metric, value, value_B, OVER_PICTURES, len(rank_Q), chance)
+    # All captions are found, or none: draws have no width, and Wilson's interval still has.
+    pictures = int(found.size_G.sum())
+    error, ends = standard_error(value, pictures), wilson_interval(value, pictures)
+    return Measure(metric, value, error, *ends, "wilson over pictures", len(rank_Q), chance)
+
+
 def median_rank(direction: Direction, *, metric: str, seed: int = 0) -> Measure:
     """The smallest rank that at least half of the queries reach, with its bootstrap interval.
 
-    That is the h-th of the Q ranks in order, h = ceil(Q / 2). A resample draws Q ranks by Q uniform
-    numbers, and the h-th of those follows Beta(h, Q + 1 - h): so a resample's median is one draw,
-    however many queries there are.
+    Of independent queries that is the h-th of the Q ranks in order, h = ceil(Q / 2). A resample
+    draws Q ranks by Q uniform numbers, and the h-th of those follows Beta(h, Q + 1 - h): so a
+    resample's median is one draw, however many queries there are.
     """
-    ordered_Q = np.sort(direction.ranking.rank_Q)
+    rank_Q = direction.ranking.rank_Q
+    chance = float(_median_rank_chance(direction.positives, direction.num_candidates))
+    if share_pictures(direction.picture_Q):
+        found = medians(rank_Q[None], direction.picture_Q)
+        (value,) = found.values()
+        median_B = found.draw(found.metrics[0], resamples=RESAMPLES, seed=seed)
+        return _drawn(metric, value, median_B, OVER_PICTURES, len(rank_Q), chance)
+    ordered_Q = np.sort(rank_Q)
     n = len(ordered_Q)
     half = (n + 1) // 2
     uniform_B = np.random.default_rng((seed, n)).beta(half, n + 1 - half, size=RESAMPLES)
     median_B = ordered_Q[np.minimum((uniform_B * n).astype(np.int64), n - 1)]
-    low, high = percentile_interval(median_B)
-    return Measure(
-        metric,
-        float(ordered_Q[half - 1]),
-        float(median_B.std(ddof=1)),
-        low,
-        high,
-        "bootstrap",
-        n,
-        float(_median_rank_chance(direction.positives, direction.num_candidates)),
-    )
+    return _drawn(metric, float(ordered_Q[half - 1]), median_B, "bootstrap", n, chance)
+
+
+def _drawn(
+    metric: str, value: float, value_B: np.ndarray, interval: str, n: int, chance: float
+) -> Measure:
+    """With the error and the interval of draws."""
+    error = float(value_B.std(ddof=1))
+    return Measure(metric, value, error, *percentile_interval(value_B), interval, n, chance)
 
 
 def recall_chance(positives: Positives, k: int, *, num_candidates: int) -> float:

@@ -276,10 +276,14 @@ def accuracy_pairs(
 ) -> list[tuple[str, Accuracy, Accuracy]]:
     """(model, accuracy in distribution, accuracy under the shift) of models that have both.
 
-    A model is known by its weights: of a run that was trained on, old numbers pair with old ones.
+    A model is known by its weights and precision: of a run that was trained on, old numbers pair
+    with old ones.
     """
     first, second = [
-        {row.model_fingerprint: (row.model, Accuracy(row.value, row.n)) for row in chosen}
+        {
+            (row.model_fingerprint, row.precision): (row.model, Accuracy(row.value, row.n))
+            for row in chosen
+        }
         for chosen in (
             [row for row in results if _is_first(row, in_distribution, name, on_subset=on_subset)],
             [row for row in results if _is_top1(row) and same_set(row.task, name)],

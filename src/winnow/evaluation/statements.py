@@ -3,7 +3,8 @@
 DiHT evaluates both zero-shot (Radenovic et al. 2023, arXiv 2301.02280) and does not say how. Here a
 picture's statements are candidates of its own, and it is a hit if the true one has the highest
 cosine. A tie counts against the model, as everywhere (ranking.py). Pictures may have different
-numbers K_n of statements; chance is the mean of 1 / K_n.
+numbers K_n of statements; chance is the mean of 1 / K_n. A picture that is asked twice is two
+pictures here, and intervals take them as independent.
 
 Winoground (Thrush et al. 2022, "Winoground: Probing Vision and Language Models for Visio-Linguistic
 Compositionality", CVPR) has two pictures and two captions of the same words an item:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from winnow.config import write_json
-from winnow.evaluation.comparing import Comparison, Comparisons, compare
+from winnow.evaluation.comparing import Comparison, Comparisons, compare, shots_words
 from winnow.predictions import split_direction
 from winnow.recipes.evaluations import evaluation_folder
 from winnow.types import InputError
@@ -67,32 +67,50 @@ def comparison_table(found: Comparisons) -> "Table":
         title="second against first, %",
         title_justify="left",
         box=SIMPLE_HEAD,
+        show_edge=False,
         padding=(0, 1, 0, 0),
     )
     table.add_column("", overflow="fold")
     for name in ("first", "second", "change, 95 %", "p", "Holm", "n"):
         table.add_column(name, justify="right", no_wrap=True)
-    for task, comparisons in groupby(found.comparisons, key=lambda one: one.measured.task):
+    for task, of_task in groupby(found.comparisons, key=lambda one: one.measured.task):
         table.add_row(Text(task, style="bold"))
-        for one in comparisons:
-            holm = "" if one.adjusted_p is None else _p_words(one.adjusted_p)
-            p_words = _p_words(one.difference.p_value)
-            cells = (_metric(one), *_numbers(one), p_words, holm, f"{one.difference.n:,}")
-            table.add_row(*map(Text, cells))
+        for probe, comparisons in groupby(of_task, key=_probe):
+            if probe:
+                table.add_row(Text(f" {probe}"))
+            for one in comparisons:
+                holm = "" if one.adjusted_p is None else _p_words(one.adjusted_p)
+                p_words = _p_words(one.difference.p_value)
+                cells = (_metric(one), *_numbers(one), p_words, holm, f"{one.difference.n:,}")
+                table.add_row(*map(Text, cells))
     return table
 
 
 def _sentences(found: Comparisons) -> Iterator[str]:
-    """Who wins on how many tasks, and what was not compared."""
+    """Who wins on how many tasks, what to keep in mind, and what was not compared."""
     for group, test in found.sign_tests.items():
+        if len(_tasks(found, group)) < 2:
+            continue
         decided = test.wins + test.losses
         ties = f", {test.ties} equal and left out" if test.ties else ""
         yield (
             f"{group}: second wins {test.wins} of {decided}{ties}; "
             f"sign test p = {_p_words(test.p_value)}"
         )
-    for one in found.left_out:
-        yield f"left out {one.task} ({one.protocol}): {one.why}"
+    notes = (
+        f"note on {one.measured.task} ({one.measured.protocol}): {note}"
+        for one in found.comparisons
+        for note in one.notes
+    )
+    yield from dict.fromkeys(notes)
+    for left_out in found.left_out:
+        yield f"left out {left_out.task} ({left_out.protocol}): {left_out.why}"
+
+
+def _tasks(found: Comparisons, group: str) -> set[str]:
+    """Those that the group's sign test is over."""
+    of_group = [one for one in found.comparisons if one.is_main and one.measured.group == group]
+    return {one.measured.task for one in of_group}
 
 
 def _as_json(options: Compare, found: Comparisons) -> dict[str, Any]:
@@ -109,6 +127,7 @@ def _as_json(options: Compare, found: Comparisons) -> dict[str, Any]:
                 "is_main": one.is_main,
                 **asdict(one.difference),
                 "adjusted_p": one.adjusted_p,
+                "notes": list(one.notes),
             }
             for one in found.comparisons
         ],
@@ -117,11 +136,20 @@ def _as_json(options: Compare, found: Comparisons) -> dict[str, Any]:
     }
 
 
+def _probe(one: Comparison) -> str:
+    """The heading under a task; none of zero-shot."""
+    measured = one.measured
+    if measured.protocol == "few-shot":
+        return measured.method
+    return "linear probe" if measured.protocol == "linear-probe" else ""
+
+
 def _metric(one: Comparison) -> str:
-    direction, name = split_direction(one.measured.metric)
+    measured = one.measured
+    direction, name = split_direction(measured.metric)
     arrow = {"image_to_text": "I→T ", "text_to_image": "T→I "}.get(direction, "")
-    probe = "" if one.measured.group == "zero-shot" else f"{one.measured.group}: "
-    return f" {probe}{arrow}{name}"
+    shots = f"{shots_words(measured.shots)} " if measured.protocol == "few-shot" else ""
+    return f" {' ' if _probe(one) else ''}{shots}{arrow}{name}"
 
 
 def _numbers(one: Comparison) -> list[str]:
@@ -129,7 +157,7 @@ def _numbers(one: Comparison) -> list[str]:
     # A rank is no share of anything.
     scale = 1 if split_direction(one.measured.metric)[1] == "median_rank" else 100
     ends = (found.difference, found.low, found.high)
-    change, low, high = (f"{scale * value:+.1f}" for value in ends)
+    change, low, high = (f"{scale * value:+z.1f}" for value in ends)
     both = [f"{scale * value:.1f}" for value in (found.first, found.second)]
     return [*both, f"{change} [{low}, {high}]".replace("-", "−")]
 

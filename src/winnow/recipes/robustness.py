@@ -119,6 +119,11 @@ def lines_for(
     if not shift:
         return _refitted(baselines) if baseline else list(PUBLISHED), baselines
     without = in_distribution or IMAGENET
+    for name in shift:
+        if same_set(name, without):
+            raise InputError(
+                f"{name} is the set without a shift: name another one with --shift, or with --in"
+            )
     if baseline:
         return [fitted_shift(without, name, baselines) for name in shift], baselines
     return [_published(without, name) for name in shift], baselines
@@ -148,7 +153,7 @@ def robustness_table(rows: Sequence[RobustnessRow]) -> "Table":
             table.add_row(
                 Text(f" {row.model}"),
                 *(f"{100 * share:.1f}" for share in percent),
-                f"{100 * found.value:+.1f} ± {100 * found.standard_error:.1f}".replace("-", "−"),
+                f"{100 * found.value:+z.1f} ± {100 * found.standard_error:.1f}".replace("-", "−"),
                 "extrapolated" if found.extrapolated else "",
             )
     return table

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import tyro
 
@@ -33,6 +33,15 @@ _METRIC_NAMES = {
     "image_to_text_recall@1": "I→T R@1",
     "text_to_image_recall@1": "T→I R@1",
 }
+
+
+class Here(NamedTuple):
+    """What there is of a set."""
+
+    splits: tuple[str, ...] | None
+    """None where there is no set, or it is broken."""
+    broken: str | None = None
+    """What is wrong with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +71,22 @@ def run_tasks(options: Tasks, *, say: Callable[..., None]) -> None:
         _fetch(options, root, say)
         return
     tasks = _of_suite(options.suite)
+    # Several tasks may be of one set, and to look at one may be to parse a hundred megabytes.
+    here = {name: _look(name, root) for name in dict.fromkeys(task.set for task in tasks)}
     if options.as_json:
-        rows = [_as_row(task, root) for task in tasks]
+        rows = [_as_row(task, root, here[task.set]) for task in tasks]
         say(json.dumps(rows, indent=2, ensure_ascii=False), markup=False, highlight=False)
         return
-    say(tasks_table(tasks, root))
+    say(tasks_table(tasks, root, here))
     if options.suite is not None:
         suite = task_table().suites[options.suite]
         say(f"{suite.about} (confidence: {suite.confidence}); {suite.notes}", markup=False)
-    missing = dict.fromkeys(task.set for task in tasks if present_splits(task.set, root) is None)
-    for name in missing:
-        say(f"{name}: {how_to_get(name, root)}", markup=False, highlight=False)
+    for name, found in here.items():
+        if found.broken:
+            get = f"mend it, or get it again: {how_to_get(name, root)}"
+            say(f"{name} is broken: {found.broken}; {get}", markup=False, highlight=False)
+        elif found.splits is None:
+            say(f"{name}: {how_to_get(name, root)}", markup=False, highlight=False)
 
 
 def evaluation_root() -> Path:
@@ -119,7 +133,10 @@ def how_to_get(name: str, root: Path) -> str:
 
 
 def present_splits(name: str, root: Path) -> tuple[str, ...] | None:
-    """The splits of a set of the table that are there, not yet checked; None where it is not."""
+    """The splits of a set of the table that are there, not yet checked; None where it is not.
+
+    Raises InputError where what is there is broken.
+    """
     if task_table().of_set(name)[0].origin == "packaged":
         folder = _packaged_folder(name)
     else:
@@ -130,8 +147,8 @@ def present_splits(name: str, root: Path) -> tuple[str, ...] | None:
         return None
 
 
-def tasks_table(tasks: Sequence[Task], root: Path) -> "Table":
-    """The tasks for the terminal."""
+def tasks_table(tasks: Sequence[Task], root: Path, here: Mapping[str, Here]) -> "Table":
+    """The tasks for the terminal; `here` is what there is of each set."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -147,7 +164,6 @@ def tasks_table(tasks: Sequence[Task], root: Path) -> "Table":
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("here", no_wrap=True)
     for task in tasks:
-        splits = present_splits(task.set, root)
         table.add_row(
             task.name,
             task.protocol,
@@ -157,10 +173,23 @@ def tasks_table(tasks: Sequence[Task], root: Path) -> "Table":
                 "" if count is None else f"{count:,}"
                 for count in (task.num_samples, task.num_classes)
             ),
-            "no" if splits is None else " ".join(splits),
+            _here_words(here[task.set]),
         )
     table.caption = "chance in %; n pictures of the test split and K classes, where known"
     return table
+
+
+def _look(name: str, root: Path) -> Here:
+    try:
+        return Here(present_splits(name, root))
+    except InputError as error:
+        return Here(None, str(error))
+
+
+def _here_words(here: Here) -> str:
+    if here.broken:
+        return "broken"
+    return "no" if here.splits is None else " ".join(here.splits)
 
 
 def _fetch(options: Tasks, root: Path, say: Callable[..., None]) -> None:
@@ -187,11 +216,11 @@ def _of_suite(suite: str | None) -> tuple[Task, ...]:
     return table.in_suite(suite)
 
 
-def _as_row(task: Task, root: Path) -> dict[str, object]:
+def _as_row(task: Task, root: Path, here: Here) -> dict[str, object]:
     """All that the table says of a task, its chance, and what of its data is there."""
-    splits = present_splits(task.set, root)
-    get = None if splits is not None else how_to_get(task.set, root)
-    return {**asdict(task), "chance": task.chance, "present": splits, "how_to_get": get}
+    get = None if here.splits is not None else how_to_get(task.set, root)
+    present = {"present": here.splits, "broken": here.broken, "how_to_get": get}
+    return {**asdict(task), "chance": task.chance, **present}
 
 
 def _absolute(place: Path | str) -> Path | str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from winnow.predictions import hits_of
+from winnow.reports.evaluation_rows import Set, set_of
 from winnow.reports.runs import Run, read_runs
 from winnow.statistics import PairedDifference, paired_difference
 
@@ -21,6 +22,7 @@ METRICS = {
     ("zero-shot", "top5"): "top-5",
     ("retrieval", "image_to_text_recall@1"): "I→T R@1",
     ("retrieval", "text_to_image_recall@1"): "T→I R@1",
+    ("statements", "top1"): "statements top-1",
 }
 """What the headline shows, in order, of all that was measured."""
 
@@ -43,6 +45,7 @@ class HeadlineRow:
     """One metric of one task, over all runs."""
 
     task: str
+    """With the split in brackets where that is not "test"."""
     protocol: str
     metric: str
     label: str
@@ -65,8 +68,8 @@ def headline(runs: Sequence[Path]) -> list[HeadlineRow]:
 
 def headline_of(runs: Sequence[Run]) -> list[HeadlineRow]:
     """The headline rows of runs that are read already."""
-    tasks = list(dict.fromkeys(row["task"] for run in runs for row in run.results))
-    rows = [_row(runs, task, *which) for task in tasks for which in METRICS]
+    sets = dict.fromkeys(set_of(row) for run in runs for row in run.results)
+    rows = [_row(runs, of, *which) for of in sets for which in METRICS]
     return [row for row in rows if row is not None]
 
 
@@ -76,7 +79,13 @@ def render(rows: Sequence[HeadlineRow]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="accuracy and recall, %", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title="accuracy and recall, %",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     table.add_column("", no_wrap=True, min_width=17)
     names = rows[0].runs if rows else ()
     for name in names:
@@ -115,15 +124,17 @@ def hits(run: Run, *, task: str, protocol: str, metric: str) -> dict[str, bool] 
     return None if table is None else hits_of(table, metric)
 
 
-def _row(runs: Sequence[Run], task: str, protocol: str, metric: str) -> HeadlineRow | None:
-    results = [run.result(task, protocol, metric) for run in runs]
+def _row(runs: Sequence[Run], of: Set, protocol: str, metric: str) -> HeadlineRow | None:
+    # A run's newest alone: the predictions beside it are of no older split.
+    newest = [run.result(of.task, protocol, metric) for run in runs]
+    results = [row if row and set_of(row) == of else None for row in newest]
     measured = next((result for result in results if result is not None), None)
     if measured is None:
         return None
-    outcomes = [hits(run, task=task, protocol=protocol, metric=metric) for run in runs]
+    outcomes = [hits(run, task=of.task, protocol=protocol, metric=metric) for run in runs]
     pairs = zip(results, outcomes, strict=True)
     return HeadlineRow(
-        task=task,
+        task=of.title,
         protocol=protocol,
         metric=metric,
         label=METRICS[protocol, metric],
