@@ -50,6 +50,17 @@ def test_runs_on_different_data_are_not_paired(runs):
     assert [row.differences[1] for row in headline(runs)] == [None] * 4
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("prompts", "others"), ("interval", "bootstrap over pictures")]
+)
+def test_what_a_paired_test_does_not_hold_for_is_not_paired(runs, field, value):
+    for run in runs[: 1 if field == "prompts" else 2]:
+        path = run / "evaluation/results.jsonl"
+        rows = [json.loads(line) | {field: value} for line in path.open()]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert {row.differences for row in headline(runs)} == {(None, None)}
+
+
 def test_a_run_without_results_leaves_its_cells_empty(runs):
     (runs[0] / "evaluation/results.jsonl").unlink()
     top1 = headline(runs)[0]

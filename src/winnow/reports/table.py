@@ -58,7 +58,7 @@ class HeadlineRow:
     """None where a run was not measured."""
     differences: tuple[PairedDifference | None, ...]
     """Each run against the first, on the same samples; None for the first itself, and where the
-    samples are not the same."""
+    samples are not the same, or not independent."""
 
 
 def headline(runs: Sequence[Path]) -> list[HeadlineRow]:
@@ -168,7 +168,11 @@ def _difference(first: _Outcome, second: _Outcome) -> PairedDifference | None:
     (first_result, first_hits), (second_result, second_hits) = first, second
     if first_result is None or second_result is None or not first_hits or not second_hits:
         return None
-    is_same = first_result["dataset_fingerprint"] == second_result["dataset_fingerprint"]
+    is_same = all(
+        first_result.get(what) == second_result.get(what) for what in ("dataset_fingerprint", "prompts")
+    )
+    # Where captions share pictures they are not independent, as the test below takes them to be.
+    is_same &= not first_result["interval"].endswith("over pictures")
     if not is_same or first_hits.keys() != second_hits.keys():
         return None
     return paired_difference(list(first_hits.values()), [second_hits[key] for key in first_hits])
