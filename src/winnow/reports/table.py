@@ -169,7 +169,8 @@ def _difference(first: _Outcome, second: _Outcome) -> PairedDifference | None:
     if first_result is None or second_result is None or not first_hits or not second_hits:
         return None
     is_same = all(
-        first_result.get(what) == second_result.get(what) for what in ("dataset_fingerprint", "prompts")
+        first_result.get(what) == second_result.get(what)
+        for what in ("dataset_fingerprint", "prompts")
     )
     # Where captions share pictures they are not independent, as the test below takes them to be.
     is_same &= not first_result["interval"].endswith("over pictures")
