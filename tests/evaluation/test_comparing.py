@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from result_rows import measured
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from winnow.evaluation import comparing
 from winnow.evaluation.by_picture import sign_flip_p_value
 from winnow.evaluation.comparing import compare
 from winnow.evaluation.paired import NotComparableError, few_shot_value, paired, paired_few_shot
-from winnow.evaluation.results import RESULTS_FILE, Result, write_predictions
+from winnow.evaluation.results import RESULTS_FILE, write_predictions
 from winnow.statistics import mcnemar_p_value
 from winnow.types import InputError
 
@@ -37,24 +38,13 @@ def few_shot(hits_by_subset, labels=None, method="text-initialised", shots=4):
 
 def write(folder, task, predictions, value, *, protocol="zero-shot", metric="top1", **others):
     """One row more, whatever is there: a file of an older winnow may hold several models."""
-    known = {"model": folder.name, "model_fingerprint": folder.name, "precision": "fp32"}
-    known |= {"dataset_fingerprint": "pictures", "split": "test", "prompts": "prompts"}
-    known |= {"date": "2026-11-22T00:00:00+00:00"} | others
-    row = Result(
+    row = measured(
+        folder.name,
         task=task,
         protocol=protocol,
         metric=metric,
         value=value,
-        standard_error=0.0,
-        low=0.0,
-        high=1.0,
-        interval="wilson",
-        n=predictions.num_rows,
-        chance=None,
-        num_classes=None,
-        seconds=0.0,
-        version="0",
-        **known,
+        **{"n": predictions.num_rows, "dataset_fingerprint": "pictures", "prompts": "p"} | others,
     )
     folder.mkdir(exist_ok=True)
     with (folder / RESULTS_FILE).open("a") as file:

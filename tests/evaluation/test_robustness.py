@@ -3,8 +3,8 @@ import math
 
 import numpy as np
 import pytest
+from result_rows import measured
 
-from winnow.evaluation.results import Result
 from winnow.evaluation.robustness import (
     PUBLISHED,
     Accuracy,
@@ -20,28 +20,8 @@ from winnow.types import InputError
 LINES = {shift.name: shift.line for shift in PUBLISHED}
 
 
-def result(task, value, *, model="m", n=1000, **others):
-    of_shift = {"protocol": "zero-shot", "metric": "top1", "precision": "fp32", **others}
-    return Result(
-        model=model,
-        model_fingerprint=f"weights of {model}",
-        task=task,
-        dataset_fingerprint=task,
-        split="test",
-        value=value,
-        standard_error=0.0,
-        low=0.0,
-        high=1.0,
-        interval="wilson",
-        n=n,
-        chance=0.001,
-        num_classes=1000,
-        prompts="",
-        seconds=0.0,
-        version="0",
-        date="2026-11-22T00:00:00+00:00",
-        **of_shift,
-    )
+def result(task, value, *, model="m", **others):
+    return measured(model, task=task, value=value, **others)
 
 
 @pytest.mark.parametrize(

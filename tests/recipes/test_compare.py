@@ -4,36 +4,17 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from result_rows import measured
 from rich.console import Console
 
-from winnow.evaluation.results import Result, write_predictions, write_results
+from winnow.evaluation.results import write_predictions, write_results
 from winnow.recipes.compare import Compare, run_compare
 from winnow.types import InputError
 
 
 def result(folder, task, ranks, protocol, metric, value):
-    return Result(
-        model=folder.parent.name,
-        model_fingerprint=folder.parent.name,
-        task=task,
-        dataset_fingerprint="pictures",
-        split="test",
-        protocol=protocol,
-        metric=metric,
-        value=value,
-        standard_error=0.0,
-        low=0.0,
-        high=1.0,
-        interval="wilson",
-        n=len(ranks),
-        chance=None,
-        num_classes=None,
-        precision="fp32",
-        prompts="",
-        seconds=0.0,
-        version="0",
-        date="2026-11-22T00:00:00+00:00",
-    )
+    which = {"task": task, "protocol": protocol, "metric": metric, "value": value}
+    return measured(folder.parent.name, dataset_fingerprint="pictures", n=len(ranks), **which)
 
 
 def write(folder, task, ranks, *, protocol="zero-shot", metric="top1", value=None):

@@ -3,16 +3,16 @@
 import io
 import json
 import re
-from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
+from result_rows import measured
 
 from winnow.data.images import View
 from winnow.evaluation.embed import Embedder
 from winnow.evaluation.evaluate import evaluate
-from winnow.evaluation.results import Result, read_results, write_results
+from winnow.evaluation.results import read_results, write_results
 from winnow.evaluation.sets import evaluation_set as sets
 from winnow.recipes.report import Report, run_report, shown_sets
 from winnow.recipes.robustness import plots_for
@@ -126,29 +126,7 @@ def test_sets_that_are_gone_or_broken_are_lines(run, places, tmp_path):
 
 def accuracies(folder, model, **values):
     """A run that was measured zero-shot, 1,000 pictures a set."""
-    row = Result(
-        model=model,
-        model_fingerprint=model,
-        task="",
-        dataset_fingerprint="",
-        split="test",
-        protocol="zero-shot",
-        metric="top1",
-        value=0.0,
-        standard_error=0.0,
-        low=0.0,
-        high=1.0,
-        interval="wilson",
-        n=1_000,
-        chance=0.001,
-        num_classes=1000,
-        precision="fp32",
-        prompts="",
-        seconds=0.0,
-        version="0",
-        date="2026-11-22T00:00:00+00:00",
-    )
-    rows = [replace(row, task=task, value=value) for task, value in values.items()]
+    rows = [measured(model, task=task, value=value) for task, value in values.items()]
     write_results(folder / "evaluation", rows)
     return folder
 

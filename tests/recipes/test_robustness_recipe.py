@@ -1,39 +1,16 @@
 from pathlib import Path
 
 import pytest
+from result_rows import measured
 from rich.console import Console
 
-from winnow.evaluation.results import Result, write_results
+from winnow.evaluation.results import write_results
 from winnow.recipes.robustness import Robustness, run_robustness
 from winnow.types import InputError
 
 
 def write(folder, model, **accuracies):
-    rows = [
-        Result(
-            model=model,
-            model_fingerprint=model,
-            task=task,
-            dataset_fingerprint=task,
-            split="test",
-            protocol="zero-shot",
-            metric="top1",
-            value=value,
-            standard_error=0.0,
-            low=0.0,
-            high=1.0,
-            interval="wilson",
-            n=10_000,
-            chance=0.001,
-            num_classes=1000,
-            precision="fp32",
-            prompts="",
-            seconds=0.0,
-            version="0",
-            date="2026-11-22T00:00:00+00:00",
-        )
-        for task, value in accuracies.items()
-    ]
+    rows = [measured(model, task=task, value=value, n=10_000) for task, value in accuracies.items()]
     write_results(folder, rows)
     return folder
 
