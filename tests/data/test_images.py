@@ -9,7 +9,16 @@ from data_makers import encode, picture, pixels
 from PIL import Image, ImageDraw
 
 from winnow.data.augmentation import Augmentation
-from winnow.data.images import MAX_PIXELS, ImageError, View, evaluation_view, probe, training_view
+from winnow.data.images import (
+    FORMATS,
+    MAX_PIXELS,
+    ImageError,
+    View,
+    evaluation_view,
+    probe,
+    training_view,
+)
+from winnow.data.tar import PICTURE_EXTENSIONS
 
 WHOLE = Augmentation(crop_area=(1.0, 1.0), crop_ratio=(1.0, 1.0))
 GREY = Image.fromarray(np.full((40, 60), 128, np.uint8))
@@ -37,7 +46,9 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF", "AVIF"]
+)
 def test_every_format_is_probed_and_viewed(kind):
     data = picture(3, 90, 60, kind)
     name = "jpeg" if kind == "MPO" else kind.lower()
@@ -48,7 +59,11 @@ def test_every_format_is_probed_and_viewed(kind):
         assert seen.std() > 10
 
 
-@pytest.mark.parametrize("kind", ["PPM", "TGA", "ICO", "EPS", "PDF"])
+def test_what_is_decoded_has_a_name_in_a_tar():
+    assert {name.lower() for name in FORMATS} <= {*PICTURE_EXTENSIONS}
+
+
+@pytest.mark.parametrize("kind", ["TGA", "ICO", "EPS", "PDF"])
 def test_formats_outside_the_list_are_never_opened(kind):
     assert code(encode(pixels(0, 32, 32), kind)) == "unknown picture format"
 
@@ -59,7 +74,7 @@ def test_nothing_and_garbage_are_errors():
     assert code(random.Random(0).randbytes(5000)) == "unknown picture format"
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF", "AVIF"])
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
 def test_a_cut_picture_is_an_error_and_never_half_a_picture(kind, share):
     data = picture(1, 128, 96, kind)
@@ -129,9 +144,27 @@ def test_grey_palette_bilevel_and_cmyk_become_rgb():
 
 def test_sixteen_bit_pictures_keep_their_upper_eight_bits():
     levels = np.full((8, 8), 0x80FF, np.uint16)
-    for kind in ("PNG", "TIFF"):
-        seen = evaluation_view(encode(Image.fromarray(levels), kind), view=View(8))
-        assert set(np.unique(seen)) == {0x80}
+    pgm = b"P5\n8 8\n65535\n" + levels.astype(">u2").tobytes()
+    for data in (*(encode(Image.fromarray(levels), kind) for kind in ("PNG", "TIFF")), pgm):
+        assert set(np.unique(evaluation_view(data, view=View(8)))) == {0x80}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"P3 2 1 255 255 0 0 0 0 255", b"P6\n2 1\n255\n\xff\0\0\0\0\xff"],
+    ids=["text", "bytes"],
+)
+def test_ppm_is_read_from_text_and_from_bytes(data):
+    assert probe(data)[:3] == (2, 1, "ppm")
+    seen = evaluation_view(data, view=View(2, "squash"))
+    assert seen[:, 0].T.tolist() == [[255, 0, 0], [0, 0, 255]]
+    assert code(data[:-3]) in ("truncated picture", "broken picture")
+
+
+@pytest.mark.parametrize("kind", ["P3", "P6"])
+def test_a_ppm_that_claims_too_much_is_refused(kind):
+    assert code(f"{kind}\n9000 9000\n255\n1 2 3".encode()) == "picture too big"
+    assert code(f"{kind}\n900 900\n255\n1 2 3".encode()) in ("truncated picture", "broken picture")
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
@@ -207,7 +240,7 @@ def test_draft_decoding_never_goes_below_the_size_of_the_view(monkeypatch):
 def test_mutilated_pictures_are_read_or_refused_and_views_agree_with_the_probe():
     chance = random.Random(0)
     outcomes = set()
-    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TIFF"):
         whole = picture(0, 40, 30, kind)
         for _ in range(60):
             data = bytearray(whole)

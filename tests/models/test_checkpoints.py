@@ -146,7 +146,7 @@ def test_a_checkpoint_gives_the_features_of_its_paper(kind, activation, tmp_path
     state, image_BCHW = weights(TINY), pictures(32)
     torch.save(state, tmp_path / "weights.ckpt")
     encoder = load_encoder(f"{kind}:{tmp_path / 'weights.ckpt'}")
-    assert encoder.view == View(32) and encoder.has_hidden
+    assert encoder.view == View(32)
     assert encoder.logit_scale == pytest.approx(torch.tensor(3.0).exp().item())
     expected = image_features(state, TINY, activation, image_BCHW)
     torch.testing.assert_close(encoder.encode_image(image_BCHW), expected, rtol=1e-4, atol=1e-5)
@@ -306,8 +306,18 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_nothing_in_it_is_run(tmp_pa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="there is no checkpoint at nowhere"):
         load_encoder("diht:nowhere.pt")
-    for content in (b"", b"<html>404</html>", pickle.dumps({"logit_scale": Call()}, 2)):
+    hostile = pickle.dumps({"logit_scale": Call()}, 2)
+    for content, says in (
+        (b"", "it is empty: fetch it again"),
+        (b"<html>404</html>", "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "run `git lfs pull`"),
+        (b"junk", "it is no file that torch saved"),
+        (b"0", "it is no file that torch saved"),
+        (b"PK\3\4" + bytes(99), "it is no file that torch saved, or a damaged one"),
+        (hostile, "holds a _?io.open, which is no weight"),
+    ):
         Path("weights.pt").write_bytes(content)
-        with pytest.raises(InputError, match="cannot be read as weights"):
+        with pytest.raises(InputError, match=f"cannot be read as weights.*{says}") as error:
             load_encoder("diht:weights.pt")
+        assert "weights_only" not in str(error.value)
     assert not Path("ran").exists()

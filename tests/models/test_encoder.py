@@ -1,7 +1,9 @@
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -94,7 +96,6 @@ def test_both_stages_of_every_kind_of_tower(name):
     assert torch.equal(projected_BD, encoder.encode_image(image_BCHW))
     tokens = open_clip.SimpleTokenizer(context_length=12)(TEXTS)
     assert torch.equal(encoder.encode_text(TEXTS), model.encode_text(tokens, normalize=False))
-    assert encoder.has_hidden == (hidden_width is not None)
     if hidden_width is None:
         assert hidden_BH is projected_BD
         return
@@ -167,7 +168,7 @@ def test_anything_with_two_functions_is_an_encoder():
     )
     assert encoder.encode_text(["ab", "c"]).tolist() == [[2, 2, 2], [1, 1, 1]]
     hidden_BH, projected_BD = encoder.encode_image_stages(pictures(8))
-    assert hidden_BH is projected_BD and not encoder.has_hidden
+    assert hidden_BH is projected_BD
     assert (encoder.logit_scale, encoder.view) == (100.0, View(8, "squash"))
     assert around(Means(), fingerprint="1", logit_scale=7.0).logit_scale == 7.0
 
@@ -221,6 +222,87 @@ def test_a_module_is_known_by_its_weights_settings_and_preprocessing():
     assert around(training, name="other", **given).fingerprint == fingerprints[0]
     assert not training.training
     assert encoders[0].logit_scale == pytest.approx(20)
+
+
+def in_place(model):
+    model.text.weight.mul_(-2)
+
+
+def past_autograd(model):
+    model.text.weight.data.mul_(-2)
+
+
+def in_another_order(model):
+    model.text.weight.copy_(model.text.weight.flip(0))
+
+
+def fused_step(model):
+    with torch.enable_grad():
+        model.encode_text(torch.ones(1, 3)).sum().backward()
+    torch.optim.AdamW(model.parameters(), lr=0.1, fused=True).step()
+
+
+def another_parameter(model):
+    model.text.bias = nn.Parameter(model.text.bias + 1)
+
+
+@pytest.mark.parametrize(
+    "change", [in_place, past_autograd, in_another_order, fused_step, another_parameter]
+)
+@torch.no_grad()
+def test_weights_that_change_under_an_encoder_change_its_fingerprint(change):
+    model = pooling()
+    encoder = around(model, tokenize=lengths)
+    before = encoder.fingerprint
+    assert encoder.fingerprint == before
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    change(model)
+    assert encoder.fingerprint == around(model, tokenize=lengths).fingerprint != before
+    model.load_state_dict(kept)
+    assert encoder.fingerprint == before
+    model.logit_scale.fill_(math.log(30.0))
+    assert encoder.logit_scale == pytest.approx(30)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_buffer_of_any_kind_and_place_is_watched(kind, start):
+    model = pooling()
+    model.register_buffer("odd", torch.ones(12, dtype=kind)[start : start + 5], persistent=False)
+    encoder = around(model, tokenize=lengths)
+    before = encoder.fingerprint
+    model.odd.data[4] = 2
+    assert encoder.fingerprint != before
+
+
+@dataclass
+class Options:
+    width: int
+
+
+SETTINGS = [
+    *([0, 1], [2, 3], {"a": 1}, {"a": 2}, {"a"}, {"b"}, (0,), (1,)),
+    *(torch.relu, torch.tanh, nn.functional.gelu, math.sin, nn.ReLU, nn.Tanh),
+    *(partial(torch.add, alpha=1), partial(torch.add, alpha=2), Options(1), Options(2)),
+    *(torch.tensor([1]), torch.tensor([2]), np.array([1]), np.array([2]), [nn.ReLU()]),
+    *([nn.Parameter(torch.ones(1))], [nn.Parameter(torch.zeros(1))], [[1], {"a": [torch.relu]}]),
+    *([[1], {"a": [torch.tanh]}], None, "mean", 1, 1.5, torch.float16, torch.bfloat16),
+]
+
+
+def test_whatever_a_module_is_told_is_in_its_fingerprint():
+    models = []
+    for name in ("given", "_given"):
+        for value in SETTINGS:
+            models.append(pooling())
+            setattr(models[-1], name, value)
+    for scale in (1.0, 2.0):
+        models.append(pooling())
+        models[-1].register_buffer("scale", torch.tensor(scale), persistent=False)
+    fingerprints = [around(model, tokenize=lengths).fingerprint for model in models]
+    assert len(set(fingerprints)) == len(fingerprints)
+    again = [around(model, tokenize=lengths).fingerprint for model in models]
+    assert again == fingerprints
 
 
 def test_a_run_and_its_model_by_hand_are_one(tmp_path):

@@ -1,3 +1,4 @@
+import argparse
 import shutil
 from pathlib import Path
 
@@ -93,13 +94,17 @@ def test_a_folder_without_weights_is_not_a_random_model(folder, tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"<html>404</html>", "cannot be loaded"),
-        (b"", "cannot be loaded"),
-        ({"x": torch.zeros(1)}, "Missing key"),
+        (b"\n<!DOCTYPE html><p>404</p>", "weights.pt .*is a web page .*: fetch the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d", "pointer.*`git lfs pull`"),
+        (b"", "is empty: fetch it again"),
+        (b"junk", "tiny:.*weights.pt cannot be loaded.*is no file that torch saved"),
+        ({"x": torch.zeros(1)}, "Missing key.*give another file, or the architecture .* of tiny"),
+        ({"positional_embedding": torch.zeros(12, 99)}, "width changed!; give another file"),
+        ({"x": argparse.Namespace()}, "holds a argparse.Namespace.* save the model's state_dict()"),
         ({}, "cannot be loaded"),
         ([1], "cannot be loaded"),
     ],
-    ids=["page", "empty", "other", "nothing", "list"],
+    ids=["page", "pointer", "empty", "junk", "other", "width", "object", "nothing", "list"],
 )
 def test_a_file_that_does_not_fit_is_refused(content, says, tiny, tmp_path):
     path = tmp_path / "weights.pt"
@@ -110,6 +115,17 @@ def test_a_file_that_does_not_fit_is_refused(content, says, tiny, tmp_path):
     with pytest.raises(InputError, match=says) as error:
         load_encoder(f"tiny:{path}")
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
+    assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["local-dir", "run"])
+def test_a_folder_cloned_without_its_weights_says_how_to_get_them(kind, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "model")
+    path = tmp_path / "model" / "open_clip_model.safetensors"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d")
+    name = f"local-dir:{path.parent}" if kind == "local-dir" else str(tmp_path)
+    with pytest.raises(InputError, match=r"model\.safetensors cannot be .*: run `git lfs pull`"):
+        load_encoder(name)
 
 
 @pytest.mark.parametrize("name", ["local-dir:nowhere", "local-dir:", "openai:", "diht:nowhere"])

@@ -38,7 +38,7 @@ def choose_column(
 ) -> str:
     """The column of `found` that was told, or else the first of the `usual` names, in any case.
 
-    Raises InputError that lists the columns found and names the `field` of Columns to pass.
+    Raises InputError that lists the columns found and says where the `field` of Columns is given.
     """
     wanted = usual if told is None else (told,)
     present = {name.lower(): name for name in reversed(found)}
@@ -50,5 +50,6 @@ def choose_column(
     searched = f"none of {', '.join(usual)}" if told is None else f"no column {told!r}"
     raise InputError(
         f"{where} has {searched}; its columns are {', '.join(map(repr, found)) or 'none'}: "
-        f"pass Columns({field}=...) with the one that holds the {field}"
+        f"rename the one that holds the {field}, or name it where pairs are read "
+        f"(`winnow curate --columns.{field} NAME`, in Python Columns({field}=...))"
     )

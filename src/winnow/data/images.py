@@ -25,6 +25,7 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
@@ -42,7 +43,7 @@ FORMATS = tuple(
     plugin.format
     for plugin in (
         *(JpegImageFile, PngImageFile, WebPImageFile, GifImageFile),
-        *(AvifImageFile, BmpImageFile, TiffImageFile),
+        *(AvifImageFile, BmpImageFile, PpmImageFile, TiffImageFile),
     )
 )
 """All that is ever opened; Pillow knows others, some of which start other programs."""
@@ -74,7 +75,7 @@ class ImageFacts(NamedTuple):
     """Pixels, as `height`."""
     height: int
     format: str
-    """jpeg, png, webp, gif, bmp, tiff or avif."""
+    """jpeg, png, webp, gif, bmp, tiff, avif, or ppm with its relatives."""
     picture_hash: int | None
     """See `perceptual`; None where the picture is almost one colour."""
 
@@ -176,7 +177,8 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     image.load()
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
-    if image.mode in _GREY_16_BIT:
+    # Pillow brings every PGM of more than 8 bits to 16, in a mode of 32.
+    if image.mode in _GREY_16_BIT or (image.mode == "I" and image.format == "PPM"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         # Pillow would cut at 255, and the range these values were meant in is written nowhere.

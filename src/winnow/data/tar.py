@@ -33,7 +33,7 @@ from winnow.data.sample import (
 )
 from winnow.types import InputError
 
-PICTURE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
+PICTURE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
 CAPTION_EXTENSIONS = ("txt", "caption")
 
 _BLOCK = tarfile.BLOCKSIZE

@@ -9,6 +9,8 @@ user says. Heads are 64 wide in both, and so are preprocessing and tokenizer the
 
 import math
 import pickle
+import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -31,6 +33,15 @@ _ALWAYS = (
 )
 _TRANSFORMER = ("visual.proj", "visual.positional_embedding")
 _RESNET = ("visual.attnpool.positional_embedding", "visual.layer1.0.conv1.weight")
+
+UNREADABLE = (
+    *(AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError),
+    *(ValueError, pickle.UnpicklingError, struct.error),
+)
+"""What torch and open_clip raise for a file that is not what it should be."""
+_NO_FORMAT = (EOFError, IndexError, pickle.UnpicklingError, struct.error)
+"""Of these, what says nothing of a file but that its bytes make no sense."""
+_LFS_POINTER, _PAGES = b"version https://git-lfs", (b"<!doctype html", b"<html")
 
 
 def load_clip(path: Path, *, quick_gelu: bool) -> tuple[open_clip.CLIP, dict[str, Any]]:
@@ -60,12 +71,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise InputError(f"there is no checkpoint at {path}: give the path of the file")
+    refuse_stand_ins(path)
     try:
         found = _script_state(path) if _is_script(path) else _saved(path)
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise InputError(
             f"{path} cannot be read as weights (a state dict that torch saved, or a TorchScript "
-            f"archive): {first_lines(error)}"
+            f"archive): {why(error)}"
         ) from error
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
@@ -76,6 +88,36 @@ def read_state(path: Path) -> dict[str, Tensor]:
     state = {name.removeprefix("module."): value for name, value in found.items()}
     # OpenAI's are in float16, but for the layer norms.
     return {name: v.float() for name, v in state.items() if name not in _NO_WEIGHTS}
+
+
+def refuse_stand_ins(path: Path) -> None:
+    """Raise InputError for what downloads leave where the weights should be."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    found = ""
+    if not start:
+        found = "it is empty: fetch it again"
+    elif start.startswith(_LFS_POINTER):
+        found = "it is git-lfs's pointer to them: run `git lfs pull` in its repository"
+    elif start.lstrip().lower().startswith(_PAGES):
+        found = "it is a web page that was saved in their place: fetch the file itself"
+    if found:
+        raise InputError(f"{path} cannot be read as weights: {found}")
+
+
+def why(error: Exception) -> str:
+    """What an error says of a file, short; never torch's advice to unpickle whatever is in it."""
+    if not is_of_the_file(error):
+        return first_lines(error)
+    other = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+    if other is None:
+        return "it is no file that torch saved, or a damaged one; fetch or save it again"
+    return f"it holds a {other[1][:80]}, which is no weight; save the model's state_dict() alone"
+
+
+def is_of_the_file(error: Exception) -> bool:
+    """Whether a file could not be read, whatever its weights would have fitted."""
+    return isinstance(error, _NO_FORMAT) or "PytorchStreamReader" in str(error)
 
 
 def first_lines(error: Exception) -> str:

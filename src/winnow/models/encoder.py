@@ -4,14 +4,16 @@ What is loaded by name is an open_clip model; `Encoder.around` takes anything wi
 and `encode_text`.
 """
 
+import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Protocol, cast, get_args
 
+import numpy as np
 import open_clip
 import torch
 from open_clip.transform import PreprocessCfg
@@ -33,6 +35,8 @@ _NO_SCALE = 100.0
 """What cosines are multiplied with where a model has no scale: CLIP's, once it is trained."""
 _PROBE = ["A photo of 2 CAFÉS, naïve &amp; 東京, and " + "much " * 100 + "more"]
 """A text on which tokenizers differ."""
+_OF_TORCH = frozenset(vars(nn.Module()))
+"""Attributes that every module has."""
 
 
 class ImageText(Protocol):
@@ -63,19 +67,22 @@ class Encoder:
         std: Sequence[float],
         name: str,
         identity: str,
-        logit_scale: float,
+        weights: "_Weights | None" = None,
+        logit_scale: float | None = None,
         precision: str = "fp32",
         device: str = "cpu",
     ) -> None:
+        """`identity` is of all that the fingerprint is over but `weights`, which may change."""
         if precision not in PRECISIONS:
             raise InputError(f"precision {precision!r} of {name}: give one of {[*PRECISIONS]}")
         if isinstance(model, nn.Module):
             model.eval().to(device)
         self.name = name
         self.view = view
-        self.logit_scale = logit_scale
         self.precision = precision
-        self.fingerprint = _digest(identity, view, tuple(mean), tuple(std))
+        self._identity = (identity, view, tuple(mean), tuple(std))
+        self._weights = weights
+        self._model, self._logit_scale = model, logit_scale
         self._device = torch.device(device)
         self._tokenize = tokenize
         self._normalize = ImageNormalizer(tuple(mean), tuple(std)).to(device)
@@ -107,14 +114,19 @@ class Encoder:
 
         `tokenize` gives a tensor, or whatever else has `.to(device)`. `mean` and `std` are of
         pixels from 0 to 1. `fingerprint` is anything that changes whenever the features do; it
-        need not be given for a torch module, whose weights, layers and their settings are hashed;
-        the code of `forward` is not. `logit_scale` is the factor itself, the exponential of CLIP's
-        parameter. Raises InputError.
+        need not be given for a torch module, whose weights, layers and their settings are hashed:
+        weights as they are when features are asked for, settings as they are here. Code is not,
+        neither of `forward` nor of other functions: those among the settings are known by their
+        names, in which all lambdas of one place are alike, and objects of unknown classes by their
+        class. `logit_scale` is the factor itself, the exponential of CLIP's parameter. Raises
+        InputError.
         """
+        weights = None
         if fingerprint is not None:
             identity = f"given {fingerprint}"
         elif isinstance(model, nn.Module):
-            identity = _identity(model, tokenize, _settings(model))
+            identity = _digest(_token_ids(tokenize), _settings(model))
+            weights = _Weights(model)
         else:
             raise InputError(
                 f"model {name} is no torch module, so nothing tells its features from another's: "
@@ -128,15 +140,22 @@ class Encoder:
             std=std,
             name=name,
             identity=identity,
-            logit_scale=_scale_of(model) if logit_scale is None else logit_scale,
+            weights=weights,
+            logit_scale=logit_scale,
             precision=precision,
             device=device,
         )
 
     @property
-    def has_hidden(self) -> bool:
-        """Whether there are features before the projection, other than those after it."""
-        return self._stages is not None
+    def fingerprint(self) -> str:
+        """Over weights, architecture and preprocessing."""
+        weights = () if self._weights is None else (self._weights.digest(),)
+        return _digest(*self._identity, *weights)
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosines are multiplied with to be logits."""
+        return _scale_of(self._model) if self._logit_scale is None else self._logit_scale
 
     def encode_image(self, image_BCHW: Tensor) -> Tensor:
         """(B, D) features of uint8 pictures (B, 3, size, size), in the joint space."""
@@ -144,7 +163,7 @@ class Encoder:
             return _home(self._encode_image(self._pixels(image_BCHW)))
 
     def encode_image_stages(self, image_BCHW: Tensor) -> ImageStages:
-        """Both features of uint8 pictures; the same tensor twice where `has_hidden` is false."""
+        """Both features of uint8 pictures; the same tensor twice where there is no projection."""
         if self._stages is None:
             projected_BD = self.encode_image(image_BCHW)
             return ImageStages(projected_BD, projected_BD)
@@ -190,7 +209,6 @@ def load_encoder(model: str, *, device: str = "cpu", precision: str = "fp32") ->
         identity=_identity(
             loaded.clip, loaded.tokenize, json.dumps(loaded.architecture, sort_keys=True)
         ),
-        logit_scale=_scale_of(loaded.clip),
         precision=precision,
         device=device,
     )
@@ -198,28 +216,85 @@ def load_encoder(model: str, *, device: str = "cpu", precision: str = "fp32") ->
 
 def _identity(module: nn.Module, tokenize: Callable[[list[str]], Any], architecture: str) -> str:
     """Of the weights, of what is said about them, and of what the tokenizer does."""
-    digest = hashlib.sha256(architecture.encode())
-    digest.update(_token_ids(tokenize).encode())
-    for name, value in sorted(module.state_dict().items()):
+    return _hash_of(module.state_dict(), architecture + _token_ids(tokenize))
+
+
+class _Weights:
+    """The hash of a module's parameters and buffers, taken again when one of them has changed."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._marks: dict[str, tuple[int, ...]] | None = None
+        self._digest = ""
+
+    def digest(self) -> str:
+        tensors = _tensors_of(self._module)
+        marks = {name: _mark(tensor) for name, tensor in tensors.items()}
+        if marks != self._marks:
+            self._marks, self._digest = marks, _hash_of(tensors)
+        return self._digest
+
+
+def _tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters, and buffers that are not saved with them too."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _mark(tensor: Tensor) -> tuple[int, ...]:
+    """Numbers that change with the tensor, at a tenth of the price of its hash.
+
+    torch counts what is written in place, but not what `.data` or a fused optimizer writes; the sum
+    of the bytes, by eights, does not see another order.
+    """
+    data = tensor.detach().reshape(-1).view(torch.uint8)
+    if data.storage_offset() % 8 or len(data) % 8:
+        data = nn.functional.pad(data, (0, -len(data) % 8))
+    version = 0 if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), version, int(data.view(torch.int64).sum())
+
+
+def _hash_of(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    digest = hashlib.sha256(text.encode())
+    for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
 def _settings(module: nn.Module) -> str:
-    """The class and the plain attributes of every layer, for weights do not tell how they pool."""
+    """The class and the attributes of every layer, for weights do not tell how they pool."""
     lines = [repr(module)]
     for name, layer in module.named_modules():
-        plain = {
-            key: value
-            for key, value in sorted(vars(layer).items())
-            if isinstance(value, int | float | str | tuple | None)
-            and not key.startswith("_")
-            and key != "training"
-        }
-        lines.append(f"{name} {type(layer).__qualname__} {plain}")
+        own = {key: value for key, value in vars(layer).items() if key not in _OF_TORCH}
+        lines.append(f"{name} {type(layer).__qualname__} {_described(own)}")
     # What is printed as an address is another one in every process.
     return re.sub(r" at 0x[0-9a-f]+", "", "\n".join(lines))
+
+
+def _described(value: object) -> object:
+    """What tells a setting from another and prints alike in every process."""
+    kind = type(value).__qualname__
+    if isinstance(value, bool | int | float | complex | str | bytes | torch.dtype | None):
+        return value
+    if isinstance(value, Mapping):
+        return kind, sorted((repr(key), repr(_described(one))) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return kind, [_described(one) for one in value]
+    if isinstance(value, set | frozenset):
+        return kind, sorted(repr(_described(one)) for one in value)
+    if isinstance(value, partial):
+        return kind, _described([value.func, value.args, value.keywords])
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return kind, [_described(getattr(value, one.name)) for one in dataclasses.fields(value)]
+    if isinstance(value, np.ndarray | np.generic):
+        return kind, str(value.dtype), value.shape, _digest(value.tobytes())
+    if isinstance(value, Tensor):
+        return kind, _hash_of({"": value})
+    if isinstance(value, nn.Module):
+        # In a plain list: torch does not take it for a layer of the model.
+        return repr(value), _hash_of(_tensors_of(value))
+    name = getattr(value, "__qualname__", None)
+    return kind if name is None else (getattr(value, "__module__", None), name)
 
 
 def _digest(*parts: object) -> str:

@@ -9,7 +9,6 @@ openai:PATH, diht:PATH               the checkpoints of these papers
 
 import difflib
 import json
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +16,14 @@ from typing import Any, NamedTuple
 import open_clip
 from safetensors import SafetensorError
 
-from winnow.models.checkpoints import first_lines, load_clip
+from winnow.models.checkpoints import UNREADABLE, is_of_the_file, load_clip, refuse_stand_ins, why
 from winnow.models.towers import simple_tokenizer
 from winnow.types import InputError
 
 _QUICK_GELU = {"openai": True, "diht": False}
 """What came before the colon, and the activation that its models were trained with."""
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
+"""What files of weights are called in a folder that open_clip saved."""
 
 
 class LoadedModel(NamedTuple):
@@ -42,16 +43,18 @@ def load_model(name: str) -> LoadedModel:
         clip, config = load_clip(Path(rest), quick_gelu=_QUICK_GELU[kind])
         return LoadedModel(clip, simple_tokenizer(clip.context_length), config)
     source, weights = _resolve(name)
+    for path in _files(source, weights):
+        refuse_stand_ins(path)
     try:
         clip = open_clip.create_model(source, pretrained=weights, require_pretrained=True)
         tokenize = open_clip.get_tokenizer(source)
         architecture = _architecture(source)
-    except (
-        *(AttributeError, EOFError, ImportError, KeyError, OSError, RuntimeError, StopIteration),
-        *(TypeError, ValueError, SafetensorError, pickle.UnpicklingError),
-    ) as error:  # what open_clip raises for a folder or a file that is not what it should be
+    except (*UNREADABLE, ImportError, StopIteration, SafetensorError) as error:
+        mend = ""
+        if weights is not None and Path(weights).is_file() and not is_of_the_file(error):
+            mend = f"; give another file, or the architecture of this one in place of {source}"
         raise InputError(
-            f"{name} cannot be loaded as an open_clip model: {first_lines(error)}"
+            f"{name} cannot be loaded as an open_clip model: {why(error)}{mend}"
         ) from error
     return LoadedModel(clip, tokenize, architecture)
 
@@ -79,6 +82,15 @@ def _resolve(name: str) -> tuple[str, str | None]:
         )
     _require_weights(architecture, weights)
     return architecture, weights
+
+
+def _files(source: str, weights: str | None) -> list[Path]:
+    """The files of weights that are here already, as far as names tell."""
+    if weights is not None:
+        return [path for path in [Path(weights)] if path.is_file()]
+    kind, _, folder = source.partition(":")
+    names = _WEIGHTS if kind == "local-dir" else ()
+    return sorted(path for name in names for path in Path(folder).glob(name))
 
 
 def _require_weights(architecture: str, weights: str) -> None:
