@@ -75,6 +75,34 @@ def test_a_missing_picture_is_named(karpathy):
     assert open_set(karpathy, split="val").num_samples == 3
 
 
+@pytest.mark.parametrize("text", ["", "<!DOCTYPE html>", '{"images": ['])
+@pytest.mark.parametrize("name", ["dataset_coco.json", "dataset_flickr30k.json"])
+def test_a_published_list_that_is_broken_makes_no_set_of_class_folders(karpathy, name, text):
+    (karpathy / LIST).unlink()
+    (karpathy / name).write_text(text)
+    with pytest.raises(InputError, match=rf"{name} line 1 is no json"):
+        open_set(karpathy)
+
+
+def test_a_list_that_is_cut_or_begins_late_is_known(karpathy):
+    whole = json.loads((karpathy / LIST).read_text())
+    (karpathy / LIST).write_text('{"images": [')
+    with pytest.raises(InputError, match=r"dataset_emoji\.json line 1 is no json"):
+        open_set(karpathy)
+    (karpathy / LIST).unlink()
+    # The word "images" lies across the end of the first block that is looked through.
+    lead = "x" * ((1 << 20) - len('{"about": "", "im'))
+    late = karpathy / "captions.json"
+    late.write_text(json.dumps({"about": lead, "images": whole["images"]}))
+    assert late.read_text()[(1 << 20) - 3 :].startswith('"images"')
+    assert open_set(karpathy).num_samples == 3
+
+
+def test_facts_of_the_hub_are_no_list(karpathy):
+    (karpathy / "dataset_info.json").write_text(json.dumps({"features": {"image": {}}}))
+    assert open_set(karpathy).num_samples == 3
+
+
 def test_broken_json_names_its_line(karpathy):
     text = (karpathy / LIST).read_text().replace('"split": "val"', '\n"split": val', 1)
     (karpathy / LIST).write_text(text)

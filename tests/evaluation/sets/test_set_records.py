@@ -55,6 +55,22 @@ def test_a_file_of_the_same_size_and_another_time_is_read_again(
     assert len(readings) == 2
 
 
+def test_a_file_of_the_same_size_and_time_and_other_bytes_is_read_again(
+    image_folder, tmp_path, readings
+):
+    kept, file = tmp_path / "records", next((image_folder / "val").rglob("*.PNG"))
+    first = open_set(image_folder, split="val", records=kept)
+    facts, content = file.stat(), file.read_bytes()
+    # The clock of a file system has ticks, and this has to be another one.
+    while file.stat().st_ctime_ns == facts.st_ctime_ns:
+        file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (facts.st_size, facts.st_mtime_ns)
+    second = open_set(image_folder, split="val", records=kept)
+    assert first.fingerprint != second.fingerprint
+    assert len(readings) == 2
+
+
 def test_what_changed_is_found(image_folder, tmp_path, readings):
     kept = tmp_path / "records"
     first = open_set(image_folder, split="val", records=kept)

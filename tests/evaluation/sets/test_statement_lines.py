@@ -38,6 +38,29 @@ def test_the_fingerprint_changes_with_statement_and_answer(tmp_path):
     assert len(found) == 3
 
 
+def test_the_file_itself_may_be_named(statements):
+    folder = open_set(statements)
+    found = open_set(statements / "test.jsonl")
+    assert (found.name, found.fingerprint) == ("test", folder.fingerprint)
+    (statements / "test.jsonl").rename(statements / "questions.jsonl")
+    assert splits_of(statements / "questions.jsonl") == ("test",)
+    (statements / "questions.jsonl").rename(statements / "val.jsonl")
+    assert splits_of(statements / "val.jsonl") == ("val",)
+
+
+def test_blank_lines_are_passed_over_at_the_start_too(statements):
+    whole = open_set(statements)
+    file = statements / "test.jsonl"
+    file.write_text(f"\n \n{file.read_text()}")
+    assert open_set(statements).fingerprint == whole.fingerprint
+
+
+def test_a_file_of_other_lines_says_what_to_rename(statements):
+    (statements / "test.jsonl").write_text('{"image": "pictures/twemoji-1f34c.png", "answer": 0}')
+    with pytest.raises(InputError, match=r"columns are 'image', 'answer': rename the one that"):
+        open_set(statements / "test.jsonl")
+
+
 @pytest.mark.parametrize(
     ("values", "problem"),
     [

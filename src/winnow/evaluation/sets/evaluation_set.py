@@ -27,8 +27,17 @@ from winnow.evaluation.sets.contents import (
 )
 from winnow.evaluation.sets.reading import Findings, read_through
 from winnow.evaluation.sets.records import keep, recall, states_of
+from winnow.types import InputError
 
-__all__ = ["EvaluationSet", "LabelKind", "MissingSetError", "Sample", "open_set", "splits_of"]
+__all__ = [
+    "EvaluationSet",
+    "LabelKind",
+    "MissingSetError",
+    "Sample",
+    "classnames_of",
+    "open_set",
+    "splits_of",
+]
 
 # The first that knows the folder reads it: what only one layout has comes before what several have.
 _LAYOUTS: tuple[Callable[[Path], Splits], ...] = (
@@ -40,6 +49,11 @@ _LAYOUTS: tuple[Callable[[Path], Splits], ...] = (
     pairs.pair_table_splits,
     image_folder.splits,
     pairs.table_splits,
+)
+_WANTED = (
+    "a set is pictures in SPLIT/CLASS, of two classes or more; SPLIT/nshards.txt with tars, and "
+    "classnames.txt; pictures with Karpathy's dataset_*.json, or with statements in SPLIT.jsonl; "
+    "or shards and tables with captions"
 )
 
 
@@ -82,13 +96,7 @@ def open_set(
     `records` is a folder for what readings found. Raises MissingSetError where there is no set, or
     no such split of it, and InputError for one that is not whole.
     """
-    found = _find(path)
-    if split not in found:
-        raise MissingSetError(
-            f"{path} has no split {split!r}: it has {', '.join(found)}; name one of these, or get "
-            "the rest of the set"
-        )
-    contents = found[split]()
+    contents = _contents(path, split)
     findings = _findings(contents, path, split, records)
     return EvaluationSet(
         name=name or _name(Path(os.path.abspath(path))),  # noqa: PTH100 - leaves links alone
@@ -114,9 +122,35 @@ def splits_of(path: Path | str) -> tuple[str, ...]:
     return tuple(sorted(_find(path)))
 
 
+def classnames_of(path: Path | str, *, split: str) -> tuple[str, ...]:
+    """The class names of a split, in label order, before any picture is read.
+
+    Raises MissingSetError as `open_set` does, and InputError where the set is seen to be broken.
+    """
+    return _contents(path, split).classnames
+
+
+def _contents(path: Path | str, split: str) -> Contents:
+    found = _find(path)
+    if split not in found:
+        raise MissingSetError(
+            f"{path} has no split {split!r}: it has {', '.join(found)}; name one of these, or get "
+            "the rest of the set"
+        )
+    contents = found[split]()
+    if contents.label_kind == "single" and len(contents.classnames) == 1:
+        raise InputError(
+            f"{path} ({split}) looks like a set with labels, and all it has is the class "
+            f"{contents.classnames[0]!r}, so that every answer would be right: {_WANTED}"
+        )
+    return contents
+
+
 def _find(path: Path | str) -> Splits:
     if pairs.is_source_spec(str(path)):
         return pairs.source_splits(str(path))
+    if not Path(path).exists():
+        raise MissingSetError(f"{path} does not exist: mend the path, or put the set there")
     for splits in _LAYOUTS:
         if found := splits(Path(path)):
             return found

@@ -7,6 +7,9 @@
 Splits are train, val and test; `restval` belongs to train. Of each picture the first five captions
 are taken, as CLIP's evaluations do; all, where there are fewer.
 
+In a folder, a json under a published name is one of these, however broken; another `dataset_*.json`
+is where it has the word "images", and any other json where it has "images" and "sentences".
+
 Source: Karpathy and Fei-Fei 2015 (arXiv 1412.2306), its files dataset_coco.json and
 dataset_flickr30k.json.
 """
@@ -24,8 +27,9 @@ from winnow.evaluation.sets.text_files import inside, read_picture, read_text
 from winnow.types import InputError
 
 CAPTIONS_PER_PICTURE = 5
+_PUBLISHED = ("dataset_coco.json", "dataset_flickr8k.json", "dataset_flickr30k.json")
 _KEPT = ("images", "filename", "filepath", "split", "sentences")
-_START_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 20
 
 
 class _Image(NamedTuple):
@@ -59,10 +63,17 @@ def _find(path: Path) -> Path | None:
 
 
 def _lists_sentences(path: Path) -> bool:
-    """Whether a json is one of these, by its start: the whole may be a hundred megabytes."""
+    """Whether a json is one of these, without parsing it: a list that is cut is one too."""
+    if path.name in _PUBLISHED:
+        return True
+    missing, tail = {b'"images"', b'"sentences"'}, b""
+    if path.name.startswith("dataset_"):
+        missing.remove(b'"sentences"')
     with mendable(str(path)), path.open("rb") as file:
-        start = file.read(_START_BYTES)
-    return b'"images"' in start and b'"sentences"' in start
+        while missing and (block := file.read(_BLOCK_BYTES)):
+            missing = {word for word in missing if word not in tail + block}
+            tail = block[-len(b'"sentences"') :]
+    return not missing
 
 
 def _parse(path: Path) -> Iterator[tuple[str, _Image]]:

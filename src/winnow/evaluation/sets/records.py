@@ -1,8 +1,8 @@
 """What earlier readings found, kept beside the features so that a set is not read twice for it.
 
-A record is one json by (path, split): every file with its size and time of modification, and the
-findings. It counts as long as the same files are in the same state; an old or damaged one is as
-good as none. Tables with pictures beside them have no record: only reading tells their files.
+A record is one json by (path, split): every file with its size and times, and the findings. It
+counts as long as the same files are in the same state; an old or damaged one is as good as none.
+Tables with pictures beside them have no record: only reading tells their files.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from winnow.config import from_dict, read_json, to_json
-from winnow.data.files import state_of
+from winnow.data.files import is_remote, state_of
 from winnow.data.folder import Folder
 from winnow.evaluation.sets.reading import Findings
 from winnow.types import InputError
@@ -21,7 +21,7 @@ VERSION = 1
 """Raised when readers find something else in the same files."""
 
 States = dict[str, tuple[int, str]]
-"""Size and time of modification (or entity tag) of every file."""
+"""Size, and times of modification and of change (or entity tag), of every file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,12 @@ def states_of(files: tuple[str, ...]) -> States:
     """As the files are now, without those that are gone: reading says best who misses them."""
     states = {}
     for file in files:
-        with suppress(InputError):
-            states[file] = state_of(file)
+        with suppress(InputError, FileNotFoundError):
+            size, changed = state_of(file)
+            if not is_remote(file):
+                # Whoever copies a file may keep its time of modification, but cannot set this one.
+                changed += f" {Path(file).stat().st_ctime_ns}"
+            states[file] = size, changed
     return states
 
 

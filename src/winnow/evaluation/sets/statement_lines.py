@@ -15,24 +15,29 @@ from pathlib import Path
 from typing import Any
 
 from winnow.data.files import mendable
-from winnow.evaluation.sets.contents import Contents, Sample, Splits
+from winnow.evaluation.sets.contents import SPLIT_NAMES, Contents, Sample, Splits
 from winnow.evaluation.sets.text_files import inside, read_picture
 from winnow.types import InputError
 
+ONLY_SPLIT = "test"
+"""What the split of a file is called that has another name."""
 _START_BYTES = 1 << 16
 
 
 def splits(path: Path) -> Splits:
-    """One for each jsonl file whose first line has statements."""
-    if not path.is_dir():
-        return {}
+    """One for each jsonl file whose first line has statements; `path` may be such a file."""
+    if path.is_file():
+        is_one = path.suffix == ".jsonl" and _has_statements(path)
+        name = path.stem if path.stem in SPLIT_NAMES else ONLY_SPLIT
+        return {name: partial(_open, path)} if is_one else {}
     files = [file for file in sorted(path.glob("*.jsonl")) if _has_statements(file)]
     return {file.stem: partial(_open, file) for file in files}
 
 
 def _has_statements(path: Path) -> bool:
     with mendable(str(path)), path.open("rb") as file:
-        return b'"statements"' in file.readline(_START_BYTES)
+        starts = iter(partial(file.readline, _START_BYTES), b"")
+        return b'"statements"' in next((start for start in starts if start.strip()), b"")
 
 
 def _open(path: Path) -> Contents:

@@ -42,6 +42,14 @@ def read_templates(path: Path) -> tuple[str, ...]:
     return templates
 
 
+def read_classnames(path: Path) -> tuple[str, ...]:
+    """The class names in `path`, in label order. Raises InputError where there is none."""
+    classnames = read_lines(path)
+    if not classnames:
+        raise InputError(f"{path} is missing or empty: one class name a line, in label order")
+    return classnames
+
+
 def inside(given: str, *, where: str) -> str:
     """`given`, a path in a text file, if it stays in the set's folder.
 
