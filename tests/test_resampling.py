@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from winnow.resampling import (
     bootstrap_groups,
     bootstrap_p_value,
     percentile_interval,
+    sign_flips_p_value,
 )
 
 
@@ -61,6 +64,25 @@ def test_p_counts_the_resamples_on_the_rarer_side_of_zero():
     assert bootstrap_p_value(np.ones(99)) == pytest.approx(2 / 100)
     assert bootstrap_p_value(np.array([-1.0] * 4 + [1.0] * 95)) == pytest.approx(10 / 100)
     assert bootstrap_p_value(np.array([1.0] * 4 + [-1.0] * 95)) == pytest.approx(10 / 100)
+
+
+def test_sign_flips_are_the_share_of_signs_that_are_as_far():
+    """Of all signs, of gains of four sizes; to within four errors of 20,000 draws."""
+    gain_N = np.array([0.5, -0.25, 0.125, 0.125, 0.0, 0.1, 0.1, 0.1, -0.1])
+    signs = np.array(list(itertools.product([-1, 1], repeat=9)))
+    literal = (np.abs(signs @ gain_N) >= abs(gain_N.sum()) - 1e-12).mean()
+    assert literal == 94 / 256
+    found = sign_flips_p_value(gain_N, draws=20_000)
+    assert found == pytest.approx(literal, abs=4 * (literal * (1 - literal) / 20_000) ** 0.5)
+    assert sign_flips_p_value(gain_N, draws=50, seed=1) == sign_flips_p_value(
+        gain_N, draws=50, seed=1
+    )
+
+
+def test_sign_flips_of_no_gain_and_of_all_gains():
+    assert sign_flips_p_value(np.zeros(9), draws=99) == 1.0
+    assert sign_flips_p_value(np.array([0.1, 0.2, -0.3]), draws=99) == 1.0
+    assert sign_flips_p_value(np.ones(60), draws=99) == 1 / 100
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():

@@ -10,7 +10,6 @@ from winnow.statistics import (
     paired_difference,
     sign_test,
     standard_error,
-    t_interval,
     t_quantile,
     t_within,
     wilson_interval,
@@ -88,16 +87,6 @@ def test_t_is_scipy_s(freedom):
 def test_many_degrees_of_freedom_are_taken_for_a_thousand():
     assert t_quantile(0.95, 10**6) == t_quantile(0.95, 1000)
     assert t_quantile(0.95, 1000) == pytest.approx(1.959964, rel=2e-3)
-
-
-def test_the_interval_of_a_mean_is_student_s():
-    low, high = t_interval([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert (low, high) == pytest.approx(
-        (3 - 1.9632432, 3 + 1.9632432)
-    )  # t(4) = 2.7764, s/√5 = √0.5
-    assert t_interval([0.25, 0.25]) == (0.25, 0.25)
-    with pytest.raises(ValueError, match="at least 2"):
-        t_interval([0.5])
 
 
 def test_the_sign_test_leaves_ties_out():

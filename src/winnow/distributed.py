@@ -6,7 +6,7 @@ many rows as every other. None of these is differentiable: the loss engine knows
 
 import datetime
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -60,20 +60,30 @@ def barrier() -> None:
 
 @contextmanager
 def stopping_together() -> Iterator[None]:
-    """Every rank gets to the end, or all stop: one for its InputError, the others for that."""
+    """Every rank gets to the end, or all stop, those without an InputError with another's."""
     own: InputError | None = None
     try:
         yield
     except InputError as error:
         own = error
     if world().size > 1:
-        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        failed = torch.tensor([int(own is not None)], device=device)
-        dist.all_reduce(failed)
-        if own is None and failed.item():
-            raise InputError("another rank had to stop; what it says is the reason")
+        words: list[str | None] = [None] * world().size
+        dist.all_gather_object(words, None if own is None else str(own))
+        reasons = [reason for reason in words if reason is not None]
+        if own is None and reasons:
+            raise InputError(reasons[0])
     if own is not None:
         raise own
+
+
+def on_every_rank(values: Iterable[str]) -> set[str]:
+    """Those of `values` that all ranks have."""
+    own = set(values)
+    if world().size == 1:
+        return own
+    of_ranks: list[set[str]] = [set()] * world().size
+    dist.all_gather_object(of_ranks, own)
+    return own.intersection(*of_ranks)
 
 
 def require_same(facts: Mapping[str, tuple[int, str]], device: torch.device) -> None:

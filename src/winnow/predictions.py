@@ -1,13 +1,19 @@
-"""Which samples a model has right, from the table of predictions that an evaluation left behind.
+"""Where an evaluation left its predictions, and which samples the model has right by them.
 
 Evaluation compares two models by it, and the report does: one reading for both.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+
+def predictions_file(evaluation: Path, *, task: str, split: str, protocol: str) -> Path:
+    """Where the folder of an evaluation has the predictions of one protocol on one set."""
+    return evaluation / "predictions" / f"{task}-{split}-{protocol}.parquet"
 
 
 class Ranks(NamedTuple):

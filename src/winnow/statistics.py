@@ -7,12 +7,11 @@ Standard library only, so that every room may use it.
 - McNemar (1947), exact: of the samples on which exactly one of two models is right, each model wins
   half if they are equally good, so the wins follow Binomial(b + c, 1/2).
 - The sign test is the same over tasks: of those on which two models differ, each wins half.
-- Student (1908): the interval of a mean of a few measured values, such as those of five subsets.
+- Student (1908): how much wider an interval is whose scale is itself from few values.
 - Holm (1979): p-values of many tests, so that the chance of any false alarm stays at the level.
 """
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,23 +85,6 @@ def mcnemar_p_value(only_first: int, only_second: int) -> float:
 
 def _log_binomial(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-
-
-def t_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
-    """Lowest and highest mean compatible with at least two measured values: mean ± t·s/√n.
-
-    Raises ValueError for a single value: it says nothing of how much the values differ.
-    """
-    mean, error = mean_and_error(values)
-    half_width = t_quantile(level, len(values) - 1) * error
-    return mean - half_width, mean + half_width
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """The mean of at least two measured values and its standard error s/√n."""
-    if len(values) < 2:
-        raise ValueError(f"the error of a mean needs at least 2 values, not {len(values)}")
-    return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
 
 
 def t_quantile(level: float, freedom: int) -> float:

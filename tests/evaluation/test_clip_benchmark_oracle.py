@@ -1,6 +1,7 @@
 """Numbers equal those of CLIP_benchmark on the same features, and from pictures to numbers."""
 
 import io
+import json
 import tarfile
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from clip_benchmark.datasets.builder import build_dataset
 from clip_benchmark.metrics import zeroshot_classification, zeroshot_retrieval
 from clip_benchmark.models import load_clip
+from result_rows import measured
 from safetensors.torch import save_file
 
 from winnow.data.packaged import NO_NOISE, PackagedConfig, build
+from winnow.evaluation.clip_benchmark_json import write_clip_benchmark_json
 from winnow.evaluation.embed import Embedder
 from winnow.evaluation.evaluate import evaluate
 from winnow.evaluation.retrieval import retrieval, retrieval_measures
@@ -143,11 +146,13 @@ def test_retrieval_of_3000_captions(captions_each):
         assert ours[f"text_to_image_recall@{k}"] == pytest.approx(image, abs=1e-6)
 
 
-def test_mean_average_precision_of_several_labels():
+@pytest.mark.parametrize("absent", [0, 4])
+def test_mean_average_precision_of_several_labels(absent, tmp_path):
     rng = np.random.default_rng(2)
     class_KD = rng.normal(size=(40, 64)).astype(np.float32)
     label_NK = rng.random((3000, 40)) < 0.08
     label_NK[:40] |= np.eye(40, dtype=bool)
+    label_NK[:, :absent] = False
     image_ND = (label_NK @ class_KD + 4 * rng.normal(size=(3000, 64))).astype(np.float32)
     theirs = zeroshot_classification.evaluate(
         FeaturesAsModel(class_KD),
@@ -167,7 +172,12 @@ def test_mean_average_precision_of_several_labels():
     )
     measure = mean_average_precision(class_scores(image_ND, class_KD), label_NK)
     assert 2 * measure.chance < measure.value < 0.95
-    assert measure.value == pytest.approx(theirs["mean_average_precision"], abs=1e-6)
+    row = measured(num_classes=40, metric="map", value=measure.value, n=measure.n)
+    (path,) = write_clip_benchmark_json(tmp_path, [row])
+    written = json.loads(path.read_text())["metrics"]["mean_average_precision"]
+    assert written == pytest.approx(theirs["mean_average_precision"], abs=1e-6)
+    # Ours has no part in classes that nothing shows.
+    assert measure.value == pytest.approx(written * 40 / (40 - absent))
 
 
 CAPTIONS = ("{key}, a drawing", "what {key} looks like")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from result_rows import measured
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -12,7 +13,11 @@ from winnow.evaluation import comparing
 from winnow.evaluation.by_picture import sign_flip_p_value
 from winnow.evaluation.comparing import compare
 from winnow.evaluation.paired import NotComparableError, few_shot_value, paired, paired_few_shot
-from winnow.evaluation.results import RESULTS_FILE, write_predictions
+from winnow.evaluation.results import (
+    RESULTS_FILE,
+    predictions_path,
+    write_results,
+)
 from winnow.statistics import mcnemar_p_value
 from winnow.types import InputError
 
@@ -37,7 +42,7 @@ def few_shot(hits_by_subset, labels=None, method="text-initialised", shots=4):
 
 
 def write(folder, task, predictions, value, *, protocol="zero-shot", metric="top1", **others):
-    """One row more, whatever is there: a file of an older winnow may hold several models."""
+    """One row more, whatever is there: a file may hold several models."""
     row = measured(
         folder.name,
         task=task,
@@ -49,7 +54,9 @@ def write(folder, task, predictions, value, *, protocol="zero-shot", metric="top
     folder.mkdir(exist_ok=True)
     with (folder / RESULTS_FILE).open("a") as file:
         file.write(json.dumps(dataclasses.asdict(row)) + "\n")
-    write_predictions(folder, task, protocol, predictions)
+    path = predictions_path(folder, row)
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(predictions, path)
 
 
 # Right by both 40, by the first alone 10, by the second alone 25, by neither 25.
@@ -104,8 +111,45 @@ def test_the_mean_over_classes_by_hand():
     )
     assert (found.first, found.second) == pytest.approx((0.375, 0.625))
     assert found.difference == pytest.approx(0.25)
-    assert (found.test, found.only_first) == ("paired bootstrap", None)
+    assert (found.test, found.only_first) == ("sign flips, drawn", None)
     assert found.low < 0 < found.high
+    # Gains of -1/8, -1/8 and 1/2: no other signs are nearer to zero.
+    assert found.p_value == 1
+
+
+@pytest.mark.parametrize(("more", "p_value"), [(4, 0.125), (5, 0.0625), (8, 0.0078125)])
+def test_a_mean_over_equal_classes_is_told_apart_as_a_share(more, p_value):
+    labels = [n % 4 for n in range(100)]
+    tables = [zero_shot([1] * right + [2] * (100 - right), labels) for right in (50, 50 + more)]
+    found = paired(*tables, "mean_per_class", resamples=R)
+    assert (found.p_value, found.test) == (pytest.approx(p_value), "exact McNemar")
+
+
+def test_equal_models_differ_in_the_mean_over_classes_once_in_twenty_times():
+    """Few samples decide, and classes of 4 to 80 samples: 400 times over."""
+    random = np.random.default_rng(14)
+    labels = np.repeat(range(4), [4, 8, 40, 80])
+    alarms = 0
+    for seed in range(400):
+        rank_2N = np.where(random.random((2, 132)) < 0.95, 1, 2)
+        tables = [zero_shot(rank_N.tolist(), labels) for rank_N in rank_2N]
+        found = paired(*tables, "mean_per_class", resamples=R, seed=seed)
+        alarms += found.p_value < 0.05
+    assert 0.02 <= alarms / 400 <= 0.07
+
+
+def test_where_every_sample_is_gained_the_interval_has_a_width():
+    """Wilson's of 3 of 3; classes of 1 and 3 samples are as sure as 3 equal ones."""
+    none, every = zero_shot([2] * 3), zero_shot([1] * 3)
+    found = paired(none, every, "top1", resamples=R)
+    assert (found.low, found.high) == pytest.approx((0.43850, 1), abs=1e-5)
+    assert (found.p_value, found.interval) == (pytest.approx(0.25), "wilson")
+    found = paired(every, none, "top1", resamples=R)
+    assert (found.low, found.high) == pytest.approx((-1, -0.43850), abs=1e-5)
+    tables = [zero_shot([rank] * 4, [0, 1, 1, 1]) for rank in (2, 1)]
+    found = paired(*tables, "mean_per_class", resamples=R)
+    assert (found.low, found.high) == pytest.approx((0.43850, 1), abs=1e-5)
+    assert found.interval == "wilson over weighted pictures"
 
 
 def test_equal_classes_give_the_interval_of_the_share():
@@ -118,8 +162,9 @@ def test_equal_classes_give_the_interval_of_the_share():
 
 
 def retrieval(ranks_by_direction):
+    """One caption a picture."""
     rows = [
-        {"direction": direction, "query": f"q{n}", "rank": rank}
+        {"direction": direction, "query": f"q{n}", "picture": f"p{n}", "rank": rank}
         for direction, ranks in ranks_by_direction.items()
         for n, rank in enumerate(ranks)
     ]
@@ -162,16 +207,17 @@ def test_the_median_of_draws_is_numpy_s(n):
     assert (found.low, found.high) == pytest.approx(np.quantile(literal, [0.025, 0.975]), abs=0.5)
 
 
-def captions(rank_CK, *, pictures=True):
-    """Captions of C pictures, K each."""
+def captions(rank_CK, *, together=True):
+    """Captions of C pictures, K each; or each of a picture of its own."""
     rank_CK = np.asarray(rank_CK)
-    names = np.repeat([f"p{n}" for n in range(len(rank_CK))], rank_CK.shape[1])
+    names = [f"c{n}" for n in range(rank_CK.size)]
     columns = {
         "direction": ["text_to_image"] * rank_CK.size,
-        "query": [f"c{n}" for n in range(rank_CK.size)],
+        "query": names,
+        "picture": np.repeat(names[: len(rank_CK)], rank_CK.shape[1]) if together else names,
         "rank": rank_CK.ravel(),
     }
-    return pa.table(columns | ({"picture": names} if pictures else {}))
+    return pa.table(columns)
 
 
 def test_captions_are_drawn_with_their_picture():
@@ -193,8 +239,10 @@ def test_captions_are_drawn_with_their_picture():
         180,
     )
     assert found.only_second - found.only_first == gain_C.sum()
-    without = tables[0].drop_columns(["picture"])
-    assert paired(without, tables[1], "text_to_image_recall@1", resamples=4000).n == 180
+    with pytest.raises(NotComparableError, match="do not hold what text_to_image_recall@1"):
+        paired(
+            tables[0].drop_columns(["picture"]), tables[1], "text_to_image_recall@1", resamples=R
+        )
     median = paired(*tables, "text_to_image_median_rank", resamples=4000)
     drawn = random.integers(60, size=(4000, 60))
     literal = [
@@ -206,19 +254,10 @@ def test_captions_are_drawn_with_their_picture():
     assert (median.interval, median.n) == ("paired bootstrap over pictures", 180)
 
 
-def test_captions_of_unknown_pictures_are_independent_and_that_is_said():
-    known, unknown = (
-        [
-            captions(np.where(hits, 1, 2), pictures=pictures)
-            for hits in ([[1, 1], [0, 1]], [[1, 0]] * 2)
-        ]
-        for pictures in (True, False)
-    )
+def test_the_test_of_captions_is_named_after_what_is_drawn():
     metric = "text_to_image_recall@1"
-    assert paired(*known, metric, resamples=R).test == "exact sign flips over pictures"
-    found = paired(*unknown, metric, resamples=R)
-    assert found.interval == "paired bootstrap, captions as if independent"
-    assert found.test == "exact McNemar, captions as if independent"
+    several = [captions(np.where(hits, 1, 2)) for hits in ([[1, 1], [0, 1]], [[1, 0]] * 2)]
+    assert paired(*several, metric, resamples=R).test == "exact sign flips over pictures"
     one_each = [captions([[1], [2]]), captions([[2], [1]])]
     found = paired(*one_each, metric, resamples=R)
     assert (found.interval, found.test) == ("paired bootstrap", "exact McNemar")
@@ -259,16 +298,16 @@ def test_equal_models_are_told_apart_once_in_twenty_times():
 
 
 def test_the_difference_s_interval_holds_the_truth_where_captions_go_together():
-    """Truth 0: 200 times over."""
+    """Truth 0: 200 times over, also as if each caption had a picture of its own."""
     random = np.random.default_rng(13)
     covered, independent = 0, 0
     for _ in range(200):
         ranks_ = 2 - (random.random((2, 100, 5)) < random.choice([0.1, 0.9], (2, 100, 1)))
-        for pictures in (True, False):
-            tables = [captions(rank_C5, pictures=pictures) for rank_C5 in ranks_]
+        for together in (True, False):
+            tables = [captions(rank_C5, together=together) for rank_C5 in ranks_]
             found = paired(*tables, "text_to_image_recall@1", resamples=R)
             holds = found.low <= 0 <= found.high
-            covered, independent = covered + holds * pictures, independent + holds * (not pictures)
+            covered, independent = covered + holds * together, independent + holds * (not together)
     assert 0.91 <= covered / 200 <= 0.985
     assert independent / 200 < 0.8
 
@@ -322,6 +361,18 @@ def test_scores_are_compared_under_the_same_draws(metric, literal):
     assert (found.n, found.test) == (60, "paired bootstrap")
 
 
+@pytest.mark.parametrize("metric", ["map", "map_11_point", "roc_auc"])
+def test_draws_without_a_positive_leave_a_difference_finite(metric):
+    """Of one positive in four, a third of the draws hold none."""
+    label_NK = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], bool)
+    if metric != "roc_auc":
+        label_NK[:, 0] = False
+    score_2NK = np.zeros((2, 4, 2))
+    score_2NK[:, :, 1] = [[3, 2, 1, 4], [4, 2, 1, 3]]
+    found = paired(*(scored(score_NK, label_NK) for score_NK in score_2NK), metric, resamples=R)
+    assert found.low < found.difference < found.high == 0
+
+
 def test_other_labels_and_missing_scores_are_not_compared():
     score_2NK, label_NK = several_labels(4)
     first, second = scored(score_2NK[0], label_NK), scored(score_2NK[1], ~label_NK)
@@ -345,6 +396,27 @@ def test_few_shot_by_hand():
     half_width = 3.182446 * error
     assert (found.low, found.high) == pytest.approx((0.25 - half_width, 0.25 + half_width))
     assert 0.05 < found.p_value < 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "gain", "low", "high"),
+    [
+        ([[0, 0, 0]] * 2, [[1, 1, 1]] * 2, 1.0, 0.43850, 1.0),
+        ([[1, 1, 1]] * 2, [[0, 0, 0]] * 2, -1.0, -1.0, -0.43850),
+        ([[0, 0, 0]] * 3, np.eye(3).tolist(), 1 / 3, 0.06149, 0.79234),
+        ([[0] * 7] * 7, np.eye(7).tolist(), 1 / 7, 0.02568, 0.51313),
+    ],
+)
+def test_few_shot_gains_without_spread_are_not_certain(first, second, gain, low, high):
+    """N pictures of one gain: two of 2^N signs are as far from zero. Sevenths are not exact."""
+    found = paired_few_shot(few_shot(first), few_shot(second), "top1", resamples=R)
+    assert found.difference == pytest.approx(gain)
+    assert found.p_value == pytest.approx(2 / 2**found.n)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-5)
+    assert (found.test, found.interval) == (
+        "exact sign flips over pictures",
+        "wilson over pictures",
+    )
 
 
 def test_few_shot_of_one_subset_is_a_share_of_samples():
@@ -488,7 +560,7 @@ def test_what_cannot_be_compared_is_left_out_and_said(folders):
     write(second, "other-prompts", table, 0.5, prompts="better prompts")
     write(second, "stale", zero_shot([1, 1]), 0.5)
     write(second, "gone", table, 0.5)
-    (second / "predictions" / "gone-zero-shot.parquet").unlink()
+    (second / "predictions" / "gone-test-zero-shot.parquet").unlink()
     found = compare(first, second, resamples=R)
     assert [one.measured.task for one in found.comparisons] == ["good"]
     why = {one.task: one.why for one in found.left_out}
@@ -497,7 +569,7 @@ def test_what_cannot_be_compared_is_left_out_and_said(folders):
     assert "dataset fingerprints" in why["other-pictures"]
     assert why["other-prompts"].startswith("the class names or prompts differ")
     assert "records top1 0.5000, and its predictions give 1.0000" in why["stale"]
-    assert why["gone"].endswith("gone-zero-shot.parquet is missing: evaluate again")
+    assert why["gone"].endswith("gone-test-zero-shot.parquet is missing: evaluate again")
 
 
 def test_nothing_in_common_is_an_error(folders):
@@ -569,10 +641,6 @@ def test_what_else_differs_in_probes_is_noted(folders):
     for folder, hits in zip(folders, ([[1, 0]] * 3, [[1, 1]] * 2), strict=True):
         settings = FITTED | {"subsets": len(hits)}
         write(folder, "few", few_shot(hits), np.mean(hits), **few, settings=settings)
-    captioned = captions([[1, 2]], pictures=False)
-    for folder in folders:
-        how = {"protocol": "retrieval", "metric": "text_to_image_recall@1"}
-        write(folder, "pairs", captioned, 0.5, **how)
     notes = {one.measured.task: one.notes for one in compare(*folders, resamples=R).comparisons}
     assert notes["searched"] == (
         "the searches differ: openai, and half-decades",
@@ -583,7 +651,6 @@ def test_what_else_differs_in_probes_is_noted(folders):
         "the validation pictures of the probes are not recorded",
     )
     assert notes["few"] == ("the numbers of subsets differ: 3, and 2",)
-    assert notes["pairs"][0].startswith("captions of one picture are taken as independent")
 
 
 def test_a_number_whose_predictions_are_gone_is_left_out(folders):
@@ -599,8 +666,8 @@ def test_a_number_whose_predictions_are_gone_is_left_out(folders):
     assert names == [("photos", 1), ("pairs", None)]
     why = {one.task: one.why for one in found.left_out}
     assert why["photos"].endswith(
-        "photos-few-shot.parquet has no predictions of text-initialised with 2 shots: evaluate "
-        "again"
+        "photos-test-few-shot.parquet has no predictions of text-initialised with 2 shots: "
+        "evaluate again"
     )
     assert why["pairs"] == "the predictions do not hold what image_to_text_recall@1 is made of"
 
@@ -624,3 +691,24 @@ def test_a_folder_without_predictions_is_an_error(folders):
         write(folder, "one", zero_shot([1]), 1.0, protocol="robustness")
     with pytest.raises(InputError, match="has no result with predictions"):
         compare(*folders)
+
+
+def test_predictions_of_another_evaluation_than_the_results_are_not_compared(tmp_path):
+    """As a kill leaves them, after new predictions and before their results."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    told = {"task": "t", "value": 0.5, "n": 100, "dataset_fingerprint": "pictures", "prompts": "p"}
+    results = {folder: measured(folder.name, **told) for folder in (first, second)}
+    for folder, ranks in ((first, FIRST), (second, FIRST)):
+        write_results(folder, [results[folder]], predictions=zero_shot(ranks))
+    assert compare(first, second, resamples=R).comparisons[0].difference.difference == 0
+    newer = dataclasses.replace(results[second], model_fingerprint="w", precision="bf16")
+    turned = zero_shot([2] * 50 + [1] * 50)
+    write_results(tmp_path / "newer", [newer], predictions=turned)
+    place = predictions_path(second, results[second])
+    predictions_path(tmp_path / "newer", newer).replace(place)
+    with pytest.raises(InputError, match=r"differ in model_fingerprint, precision\): evaluate"):
+        compare(first, second, resamples=R)
+    # What does not say whose it is, is taken for the results'.
+    pq.write_table(turned, place)
+    found = compare(first, second, resamples=R).comparisons[0].difference
+    assert (found.only_first, found.only_second) == (50, 50)

@@ -7,6 +7,7 @@ from winnow.data.images import View
 from winnow.evaluation import embed as embed_module
 from winnow.evaluation.embed import Embedder
 from winnow.evaluation.sets import open_set
+from winnow.models.encoder import Encoder
 from winnow.types import InputError
 
 
@@ -154,3 +155,25 @@ def test_damaged_features_say_what_to_delete(colours, tmp_path):
     facts.write_text('{"shapes": ')
     with pytest.raises(InputError, match=r"facts\.json cannot be read as json"):
         embedder(tmp_path).images(opened)
+
+
+def test_a_model_that_is_trained_on_is_embedded_anew_under_the_same_encoder(colours, tmp_path):
+    model = torch.nn.Module()
+    model.scale = torch.nn.Parameter(torch.ones(()))
+    model.encode_image = lambda image_BCHW: image_BCHW.mean(dim=(2, 3)) * model.scale
+    model.encode_text = lambda tokens: tokens * model.scale
+    half = (0.5, 0.5, 0.5)
+    encoder = Encoder.around(
+        *(model, lambda texts: torch.ones(len(texts), 3)),
+        view=View(8),
+        mean=half,
+        std=half,
+        name="trained",
+    )
+    used, opened = embedder(tmp_path, encoder), open_set(colours)
+    first = np.array(used.images(opened).image_ND), np.array(used.texts(["a"], what="words"))
+    with torch.no_grad():
+        model.scale.fill_(-3)
+    second = used.images(opened).image_ND, used.texts(["a"], what="words")
+    for before, after in zip(first, second, strict=True):
+        np.testing.assert_allclose(after, -3 * before, rtol=1e-6)

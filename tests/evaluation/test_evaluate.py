@@ -19,7 +19,9 @@ from winnow.evaluation.clip_benchmark_json import write_clip_benchmark_json
 from winnow.evaluation.embed import Embedder
 from winnow.evaluation.evaluate import Protocols, evaluate
 from winnow.evaluation.probes import FewShot
-from winnow.evaluation.results import predictions_path, read_results
+from winnow.evaluation.results import read_results
+from winnow.evaluation.subject import Presentation
+from winnow.predictions import predictions_file
 from winnow.types import InputError
 
 
@@ -27,6 +29,10 @@ def run(encoder, sets, tmp_path, *protocols, **options):
     embedder = Embedder(encoder=encoder, cache=tmp_path / "cache")
     chosen = Protocols(names=protocols, **options)
     return evaluate(embedder, sets, tmp_path / "out", protocols=chosen)
+
+
+def predicted(tmp_path, task, protocol):
+    return predictions_file(tmp_path / "out", task=task, split="test", protocol=protocol)
 
 
 def values(evaluation):
@@ -72,7 +78,7 @@ def test_measuring_again_leaves_the_same_rows(colours, tmp_path):
 
 def test_predictions_of_zero_shot_hold_every_picture(colours, tmp_path):
     run(ColourEncoder(), {"colours": colours}, tmp_path)
-    rows = pq.read_table(predictions_path(tmp_path / "out", "colours", "zero-shot")).to_pylist()
+    rows = pq.read_table(predicted(tmp_path, "colours", "zero-shot")).to_pylist()
     assert [row["key"] for row in rows] == [f"p{i:02}" for i in range(21)]
     assert rows[4]["label"] == rows[4]["top5"][0] == 1
     assert [row["rank"] > 1 for row in rows] == [False] * 19 + [True] * 2
@@ -83,7 +89,7 @@ def test_predictions_of_zero_shot_hold_every_picture(colours, tmp_path):
 
 def test_predictions_of_retrieval_hold_every_query_both_ways(colours, tmp_path):
     run(ColourEncoder(), {"colours": colours}, tmp_path)
-    rows = pq.read_table(predictions_path(tmp_path / "out", "colours", "retrieval")).to_pylist()
+    rows = pq.read_table(predicted(tmp_path, "colours", "retrieval")).to_pylist()
     assert [row["direction"] for row in rows] == ["image_to_text"] * 21 + ["text_to_image"] * 7
     assert (rows[4]["query"], rows[4]["top5"][0], rows[4]["rank"]) == ("p04", "all green", 1)
     green = rows[22]
@@ -95,7 +101,7 @@ def test_a_missing_task_says_how_to_get_it_and_the_others_go_on(colours, tmp_pat
     tasks = {"nowhere": tmp_path / "nowhere", "colours": colours}
     evaluation = run(ColourEncoder(), tasks, tmp_path)
     assert [skipped.task for skipped in evaluation.skipped] == ["nowhere"]
-    assert "winnow demo" in evaluation.skipped[0].why
+    assert "nowhere does not exist: mend the path" in evaluation.skipped[0].why
     assert {result.task for result in evaluation.results} == {"colours"}
 
 
@@ -133,7 +139,7 @@ def test_a_protocol_that_is_asked_for_and_lacks_its_data_says_what(colours, tmp_
     assert [(skipped.task, skipped.why) for skipped in evaluation.skipped] == [
         ("captions", "zero-shot needs labels"),
         ("captions", "linear-probe needs pictures with one label each"),
-        ("colours", "linear-probe needs a split called train"),
+        ("colours", "linear-probe needs a split called train that is not measured on"),
     ]
 
 
@@ -151,11 +157,54 @@ def test_captions_are_put_into_what_is_asked_for(colours, tmp_path):
             return super().encode_text(names)
 
     sets = {"colours": colours}
-    evaluation = run(Remembering(), sets, tmp_path, "retrieval", caption="a photo of {}.")
+    words = Presentation(caption="a photo of {}.")
+    evaluation = run(Remembering(), sets, tmp_path, "retrieval", presentation=words)
     assert texts == [f"a photo of all {name}." for name in COLOURS]
     assert len(evaluation.results[0].prompts) == 16
     with pytest.raises(InputError, match=r"no \{\} for the caption"):
-        Protocols(caption="a photo")
+        Presentation(caption="a photo")
+
+
+def test_class_names_and_prompts_of_ones_own_take_the_place_of_the_sets(colours, tmp_path):
+    texts = []
+
+    class Remembering(ColourEncoder):
+        def encode_text(self, names):
+            texts.extend(names)
+            return super().encode_text([name.removeprefix("paint: ") for name in names])
+
+    turned = (*list(COLOURS)[1:], "red")
+    words = Presentation(classnames=turned, templates=("paint: {c}",))
+    sets = {"colours": colours}
+    own = run(ColourEncoder(), sets, tmp_path, "zero-shot").results[0]
+    (tmp_path / "out" / "results.jsonl").unlink()
+    found = run(Remembering(), sets, tmp_path, "zero-shot", presentation=words).results[0]
+    assert texts == [f"paint: {name}" for name in turned]
+    assert found.prompts != own.prompts
+    assert found.dataset_fingerprint == own.dataset_fingerprint
+    # Every name stands at the label before its own, and red's at grey's: right are the two
+    # pictures that show red and are labelled grey.
+    assert found.value == pytest.approx(2 / 21)
+    with pytest.raises(
+        InputError, match=r"has 7 classes, and the class names .* are 2: one a line"
+    ):
+        run(ColourEncoder(), sets, tmp_path, presentation=Presentation(classnames=("a", "b")))
+
+
+def test_the_split_that_is_asked_for_is_measured(tmp_path):
+    folder = write_task(tmp_path / "c", [sample("s0", "red")])
+    (folder / "test").rename(folder / "val")
+    write_task(folder, [[*sample("s1", "blue"), *sample("s2", "grey")]])
+    on_test = run(ColourEncoder(), {"c": folder}, tmp_path, "zero-shot")
+    presentation = Presentation(split="val")
+    on_val = run(ColourEncoder(), {"c": folder}, tmp_path, "zero-shot", presentation=presentation)
+    assert [(row.split, row.n) for row in (on_test.results[0], on_val.results[0])] == [
+        ("test", 2),
+        ("val", 1),
+    ]
+    presentation = Presentation(split="dev")
+    missing = run(ColourEncoder(), {"c": folder}, tmp_path, presentation=presentation)
+    assert "has no split 'dev': it has test, val" in missing.skipped[0].why
 
 
 def test_statements_are_answered_picture_by_picture(tmp_path):
@@ -171,10 +220,9 @@ def test_statements_are_answered_picture_by_picture(tmp_path):
     evaluation = run(ColourEncoder(), {"asked": folder}, tmp_path)
     (top1,) = evaluation.results
     assert (top1.protocol, top1.value, top1.chance) == ("statements", 2 / 3, 1 / 3)
-    path = predictions_path(tmp_path / "out", "asked", "statements")
-    predicted = pq.read_table(path).to_pylist()
-    assert [row["rank"] for row in predicted] == [1, 1, 2]
-    assert [len(row["scores"]) for row in predicted] == [3, 3, 3]
+    rows = pq.read_table(predicted(tmp_path, "asked", "statements")).to_pylist()
+    assert [row["rank"] for row in rows] == [1, 1, 2]
+    assert [len(row["scores"]) for row in rows] == [3, 3, 3]
 
 
 def test_pictures_in_pairs_get_the_scores_of_winoground(tmp_path):
@@ -220,13 +268,27 @@ def test_probes_are_fitted_on_the_training_split(colours, tmp_path):
     assert len(few_shot) == 2 + 2 * 2 * 3
     means = {(r.method, r.shots): r for r in few_shot if r.subset is None}
     fitted_on = {"train_fingerprint", "validation_fingerprint"}
-    assert means["from-zero", 2].settings.keys() == {"subsets", *fitted_on}
+    short = {"short_classes", "absent_classes"}
+    assert means["from-zero", 2].settings.keys() == {"subsets", *short, *fitted_on}
+    assert means["zero-shot", 0].settings.keys() == {"subsets", *fitted_on}
     assert all(r.settings.keys() >= fitted_on for r in top1)
     assert means["zero-shot", 0].value == 19 / 21
-    table = pq.read_table(predictions_path(tmp_path / "out", "c", "few-shot"))
+    table = pq.read_table(predicted(tmp_path, "c", "few-shot"))
     assert table.num_rows == 21 * (1 + 2 * 2 * 2)
-    rows = pq.read_table(predictions_path(tmp_path / "out", "c", "linear-probe")).to_pylist()
+    rows = pq.read_table(predicted(tmp_path, "c", "linear-probe")).to_pylist()
     assert [row["rank"] == 1 for row in rows[:18] + rows[19:]] == [True] * 18 + [False] * 2
+
+
+def test_a_mean_says_how_many_classes_have_fewer_pictures_than_shots(colours, tmp_path):
+    folder = with_training(tmp_path / "with-training", colours)
+    few = FewShot(shots=(10, 11), subsets=2, methods=("tip-adapter",))
+    evaluation = run(ColourEncoder(), {"c": folder}, tmp_path, "few-shot", few_shot=few)
+    short = {
+        r.shots: (r.settings["short_classes"], r.settings["absent_classes"])
+        for r in evaluation.results
+        if r.subset is None
+    }
+    assert short == {10: (0, 0), 11: (len(COLOURS), 0)}
 
 
 @pytest.mark.parametrize(
@@ -259,7 +321,7 @@ def test_a_set_whose_pictures_have_no_label_at_all_is_skipped(tmp_path):
 
 def test_captions_say_of_which_picture_they_are(colours, tmp_path):
     run(ColourEncoder(), {"colours": colours}, tmp_path, "retrieval")
-    rows = pq.read_table(predictions_path(tmp_path / "out", "colours", "retrieval")).to_pylist()
+    rows = pq.read_table(predicted(tmp_path, "colours", "retrieval")).to_pylist()
     assert [row["picture"] for row in rows[:21]] == [row["query"] for row in rows[:21]]
     assert [row["picture"] for row in rows[21:]] == [f"p{3 * i:02}" for i in range(7)]
 
@@ -293,7 +355,7 @@ def test_two_classes_give_roc_auc_and_scores(tmp_path):
     folder = write_task(tmp_path / "two", [members], classes=classes)
     measured = values(run(ColourEncoder(), {"two": folder}, tmp_path))
     assert measured["zero-shot", "roc_auc"] == 1.0
-    rows = pq.read_table(predictions_path(tmp_path / "out", "two", "zero-shot")).to_pylist()
+    rows = pq.read_table(predicted(tmp_path, "two", "zero-shot")).to_pylist()
     assert rows[0]["labels"] == [0]
     assert rows[0]["class_scores"][0] == pytest.approx(1.0)
 
@@ -302,9 +364,9 @@ def test_the_numbers_can_be_had_in_clip_benchmark_s_files(colours, tmp_path):
     evaluation = run(ColourEncoder(), {"colours": colours}, tmp_path)
     paths = write_clip_benchmark_json(tmp_path / "json", evaluation.results)
     contents = {path.name: json.loads(path.read_text()) for path in paths}
-    zero_shot = contents["colours_zeroshot_classification.json"]
+    zero_shot = contents["colours__colour_en_zeroshot_classification.json"]
     assert zero_shot["metrics"].keys() == {"acc1", "acc5", "mean_per_class_recall"}
     assert zero_shot["metrics"]["acc1"] == pytest.approx(19 / 21)
-    retrieval = contents["colours_zeroshot_retrieval.json"]["metrics"]
+    retrieval = contents["colours__colour_en_zeroshot_retrieval.json"]["metrics"]
     assert retrieval["image_retrieval_recall@5"] == 1.0
     assert "text_retrieval_recall@1" in retrieval

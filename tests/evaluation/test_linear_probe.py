@@ -11,6 +11,7 @@ from winnow.evaluation.linear_probe import (
     LOWEST,
     SEARCHES,
     LinearProbe,
+    Standing,
     choose,
     choose_holding_out,
     half_decades,
@@ -34,11 +35,15 @@ def planted(n, *, seed, width=10, classes=4, spread=1.5):
 def visits(search, accuracy):
     steps = []
 
-    def asked(step):
-        steps.append(step)
-        return accuracy(step)
+    class Trials:
+        def standing(self, step):
+            steps.append(step)
+            return accuracy(step)
 
-    return search(asked), steps
+        def has_fallen(self, standing, best):
+            return standing < best
+
+    return search(Trials()), steps
 
 
 def peak_at(best):
@@ -83,6 +88,39 @@ def test_half_decades_bear_a_dip_and_a_plateau():
 def test_half_decades_end_where_the_grid_does():
     _, steps = visits(half_decades, lambda step: (step - LOWEST) / 1000)
     assert len(steps) == 25
+
+
+def test_a_ripple_at_tiny_strengths_does_not_end_the_search():
+    # Directions that tell nothing are 40 times as wide, and the first to be fitted.
+    rng = np.random.default_rng(1)
+    means, wide = rng.normal(size=(6, 24)) * 0.3, np.where(np.arange(24) < 3, 20.0, 0.5)
+    label = np.arange(360) % 6
+    feature = (means[label] + wide * rng.normal(size=(360, 24))).astype(np.float32)
+    train, validation = (
+        Labelled(feature[rows], label[rows]) for rows in (slice(0, 240), slice(240, 360))
+    )
+    chosen = choose(train, validation, num_classes=6, config=LinearProbe())
+    first, *later = [point.validation_accuracy for point in chosen.path]
+    assert max(later[:3]) <= first < 0.2
+    assert chosen.strength > 1e-4
+    assert max(later) > 0.7
+
+
+def test_less_is_a_fall_if_it_is_clear_and_something_was_learned():
+    """50 samples of two classes: 0.8 has an error of 0.057, and log 2 is 0.693."""
+    label = np.arange(50) % 2
+    trials = linear_probe._Trials(
+        Labelled(np.eye(2, dtype=np.float32)[label], label),
+        Labelled(np.eye(2, dtype=np.float32)[label], label),
+        2,
+        LinearProbe(),
+        "cpu",
+    )
+    best = Standing(0.8, -0.5)
+    assert trials.has_fallen(Standing(0.74, -0.4), best)
+    assert not trials.has_fallen(Standing(0.75, -0.9), best)
+    assert not trials.has_fallen(Standing(0.5, -0.7), Standing(0.8, -0.63))
+    assert trials.has_fallen(Standing(0.5, -0.7), Standing(0.8, -0.62))
 
 
 @pytest.mark.parametrize("search", SEARCHES)
@@ -132,6 +170,12 @@ def test_samples_of_a_class_that_was_not_trained_on_do_not_decide():
     unseen = LinearClassifier(np.zeros((1, 2), np.float32), np.array([0, -1e30], np.float32))
     samples = Labelled(np.zeros((4, 1), np.float32), np.array([0, 0, 0, 1]))
     assert standing_of(unseen, samples) == (0.75, -25.0)
+
+
+def test_a_tie_is_a_miss_where_a_strength_is_chosen_too():
+    constant = LinearClassifier(np.zeros((1, 2), np.float32), np.zeros(2, np.float32))
+    samples = Labelled(np.ones((4, 1), np.float32), np.array([0, 0, 0, 1]))
+    assert standing_of(constant, samples).accuracy == 0.0
 
 
 def test_the_probe_is_fitted_to_training_and_validation_samples():

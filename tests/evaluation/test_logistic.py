@@ -6,8 +6,9 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from winnow.evaluation import logistic
 from winnow.evaluation.features import Labelled, LinearClassifier
-from winnow.evaluation.lbfgs import MEMORY, minimize
+from winnow.evaluation.lbfgs import minimize
 from winnow.evaluation.logistic import UNSEEN, Regression, fit
 from winnow.types import InputError
 
@@ -181,20 +182,82 @@ def test_a_warm_start_ends_where_a_cold_one_does(case, before, strength):
     assert again.iterations <= 1
 
 
-def test_pairs_of_another_strength_are_those_of_this_one():
+def test_pairs_are_handed_on_as_those_of_the_next_strength(monkeypatch):
+    """Each is a step between two places of the first fit, and what it changes at the next C."""
     regression = Regression(planted(), num_classes=5)
+    objective_of, places, begun_with = regression._objective, [], []
+
+    def record_place(at, strength):
+        places.append(at)
+        return objective_of(at, strength)
+
+    def record_pairs(*args, pairs, **kwargs):
+        begun_with.append(pairs)
+        return minimize(*args, pairs=pairs, **kwargs)
+
+    monkeypatch.setattr(regression, "_objective", record_place)
+    monkeypatch.setattr(logistic, "minimize", record_pairs)
     regression.fit(0.01)
-    rng = np.random.default_rng(0)
-    at = torch.from_numpy(rng.normal(size=(13, 5)) / 10)
-    step = torch.from_numpy(rng.normal(size=(13, 5)) / 10)
-    change = regression._objective(at + step, 7.0)[1] - regression._objective(at, 7.0)[1]
-    alone = regression._objective(at + step, 1.0)[1] - regression._objective(at, 1.0)[1]
-    alone[:-1] -= step[:-1]
-    expected = 7 * alone
-    expected[:-1] += step[:-1]
-    np.testing.assert_allclose(change, expected, rtol=1e-6, atol=1e-5)
-    for kept, slope in regression.pairs:
-        assert float((kept * slope).sum()) > 0  # the sum of losses is convex by itself
+    visited = list(places)
+    begun_with.clear()
+    regression.fit(7.0)
+    assert len(begun_with[0]) >= 3
+    for step, change in begun_with[0]:
+        before, after = next(
+            (one, other) for one in visited for other in visited if torch.equal(other - one, step)
+        )
+        expected = objective_of(after, 7.0)[1] - objective_of(before, 7.0)[1]
+        np.testing.assert_allclose(change, expected, rtol=1e-5, atol=1e-4)
+    for step, change in regression.pairs:
+        assert float((step * change).sum()) > 0  # the sum of losses is convex by itself
+
+
+@pytest.mark.parametrize("case", ["planted", "unbalanced", "digits"])
+def test_handed_on_pairs_shorten_the_way(case):
+    samples = CASES[case]()
+    num_classes = int(samples.label_N.max()) + 1
+    regression = Regression(samples, num_classes=num_classes)
+    with_pairs = without = 0
+    start = regression.fit(0.001).classifier
+    for strength in (0.002, 0.004, 0.008, 0.016):
+        alone = fit(samples, num_classes=num_classes, strength=strength, start=start)
+        handed_on = regression.fit(strength, start=start)
+        with_pairs += handed_on.evaluations
+        without += alone.evaluations
+        start = handed_on.classifier
+    assert with_pairs < 0.9 * without
+
+
+@pytest.mark.parametrize("at", [None, 0.3])
+def test_the_metric_is_the_formula_s_also_of_a_class_of_one_in_a_thousand(at):
+    """C h_k λ_d + 1 and C h_k N, h_k from probabilities in float64."""
+    samples = planted(n=4000, classes=4)
+    label = np.where(samples.label_N == 3, 2, samples.label_N)
+    label[:4] = 3
+    regression = Regression(Labelled(samples.feature_ND, label), num_classes=4)
+    parameters = regression._parameters(None)
+    if at is not None:
+        parameters[:-1] += at * torch.from_numpy(np.random.default_rng(0).normal(size=(12, 4)))
+    centred = samples.feature_ND.astype(np.float64) - samples.feature_ND.mean(axis=0)
+    logits = torch.from_numpy(centred) @ regression.vector_DD @ parameters[:-1] + parameters[-1]
+    share = logits.softmax(dim=1)
+    curvature = (share * (1 - share)).mean(dim=0)
+    eigenvalue = torch.linalg.eigvalsh(torch.from_numpy(centred.T @ centred))
+    found = regression._diagonal(parameters, 0.3)
+    assert float(curvature.min()) < 5e-3
+    expected = 0.3 * eigenvalue[:, None] * curvature + 1
+    torch.testing.assert_close(found[:-1], expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(found[-1], 0.3 * 4000 * curvature, rtol=1e-4, atol=0)
+
+
+def test_a_start_that_is_sure_of_everything_is_left():
+    """All probabilities round to 0 and 1 there, so nothing of the sum of losses bends."""
+    samples = planted(spread=0.05)
+    sure = fit(samples, num_classes=5, strength=1.0).classifier
+    start = LinearClassifier(100 * sure.weight_DK, 100 * sure.bias_K)
+    found = fit(samples, num_classes=5, strength=1.0, start=start)
+    assert found.converged
+    assert found.loss == pytest.approx(fit(samples, num_classes=5, strength=1.0).loss, rel=1e-5)
 
 
 def test_blocks_change_nothing():
@@ -293,40 +356,3 @@ def test_what_cannot_be_fitted_is_refused():
     for strength in (0.0, -1.0, np.inf, np.nan):
         with pytest.raises(ValueError, match="positive"):
             fit(samples, num_classes=5, strength=strength)
-
-
-def test_a_quadratic_is_solved_to_its_tolerance():
-    rng = np.random.default_rng(0)
-    root = torch.from_numpy(rng.normal(size=(8, 8)))
-    hessian, least = root @ root.T + 0.1 * torch.eye(8), torch.from_numpy(rng.normal(size=8))
-
-    def evaluate(at):
-        away = at - least
-        return 5 + float(away @ hessian @ away) / 2, hessian @ away
-
-    start = torch.zeros(8, dtype=torch.float64)
-
-    def precondition(slope):
-        return slope / hessian.diagonal()
-
-    found = minimize(evaluate, start, precondition, pairs=[], tolerance=1e-12, max_iterations=500)
-    assert found.converged
-    assert found.point.value == pytest.approx(5, rel=1e-9)
-    assert 0 < len(found.pairs) <= MEMORY
-    warm = minimize(
-        evaluate, start, precondition, pairs=found.pairs, tolerance=1e-12, max_iterations=500
-    )
-    assert warm.iterations < found.iterations
-
-
-def test_a_step_that_helps_nowhere_ends_unconverged():
-    start = torch.ones(3, dtype=torch.float64)
-    uphill = minimize(
-        lambda at: (1 + float((at - start).square().sum()), -torch.ones(3, dtype=torch.float64)),
-        start,
-        lambda slope: slope,
-        pairs=[],
-        tolerance=1e-9,
-        max_iterations=100,
-    )
-    assert (uphill.converged, uphill.iterations) == (False, 0)

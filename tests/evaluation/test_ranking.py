@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from winnow.evaluation.ranking import from_pairs, normalised, one_each, rank, rank_both_ways
+from winnow.evaluation.ranking import (
+    from_pairs,
+    normalised,
+    one_each,
+    rank,
+    rank_both_ways,
+    rank_scores,
+)
 
 TIE = 1e-6
 
@@ -47,6 +54,33 @@ def test_the_top_list_holds_the_nearest_candidates_nearest_first():
         nearest = sorted(range(50), key=lambda m: -cosine[q, m])[:5]
         assert ranking.top_QK[q].tolist() == nearest
         np.testing.assert_allclose(ranking.score_QK[q], cosine[q, nearest], atol=1e-6)
+
+
+@pytest.mark.parametrize("block_elements", [1, 2**22])
+def test_equal_cosines_stand_in_the_candidates_order(block_elements):
+    # Candidates 1, 4, 6 and 9 are the query itself, 0 is second, the others are opposite.
+    candidate = np.array([[1.0, 1.0]] + [[-1.0, 0.0]] * 9)
+    candidate[[1, 4, 6, 9]] = [1.0, 0.0]
+    ranking = rank(
+        np.array([[1.0, 0.0]]), candidate, one_each(np.array([0])), block_elements=block_elements
+    )
+    assert ranking.top_QK.tolist() == [[1, 4, 6, 9, 0]]
+
+
+@pytest.mark.parametrize("num_classes", [3, 8])
+def test_ranks_of_scores_equal_the_literal_loops(num_classes):
+    """Whole numbers from 0 to 3, so that most rows have ties."""
+    rng = np.random.default_rng(10)
+    score = rng.integers(4, size=(200, num_classes)).astype(np.float32)
+    label = rng.integers(num_classes, size=200)
+    ranking = rank_scores(score, label)
+    for n in range(200):
+        wrong = [k for k in range(num_classes) if k != label[n]]
+        assert ranking.rank_Q[n] == 1 + sum(score[n, k] >= score[n, label[n]] for k in wrong)
+        nearest = sorted(range(num_classes), key=lambda k: (-score[n, k], k))[:5]
+        assert ranking.top_QK[n].tolist() == nearest
+        assert ranking.score_QK[n].tolist() == score[n, nearest].tolist()
+    assert (ranking.rank_Q.dtype, ranking.score_QK.dtype) == (np.int64, np.float32)
 
 
 def both_ways_with_several_pairs(seed, *, left=90, right=260, width=7):

@@ -2,12 +2,17 @@ import dataclasses
 import json
 from threading import Thread
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from winnow.evaluation.results import (
+    PREDICTED_BY,
     RESULTS_FILE,
     Result,
     check_folder,
+    not_of,
+    predictions_path,
     read_results,
     write_results,
 )
@@ -43,14 +48,25 @@ def test_results_come_back_as_they_were_written(tmp_path):
     assert read_results(tmp_path) == results
 
 
+def test_predictions_say_which_model_saw_what(tmp_path):
+    table = pa.table({"key": ["a"], "rank": [1]})
+    write_results(tmp_path, [RESULT], predictions=table)
+    written = pq.read_table(predictions_path(tmp_path, RESULT))
+    assert written.equals(table)
+    assert not_of(written, RESULT) == not_of(table, RESULT) == []
+    other = dict.fromkeys(PREDICTED_BY, "other")
+    assert not_of(written, dataclasses.replace(RESULT, **other)) == [*PREDICTED_BY]
+    assert not_of(written, dataclasses.replace(RESULT, value=0.9, date="later")) == []
+
+
 def test_a_row_has_the_published_fields(tmp_path):
     write_results(tmp_path, [RESULT])
     row = json.loads((tmp_path / RESULTS_FILE).read_text())
     assert list(row) == [
         *("model", "model_fingerprint", "task", "dataset_fingerprint", "split", "protocol"),
-        *("method", "shots", "subset", "metric", "value", "standard_error", "low", "high"),
-        *("interval", "n", "chance", "num_classes", "precision", "prompts", "settings"),
-        *("seconds", "version", "date"),
+        *("method", "shots", "subset", "metric", "is_main", "value", "standard_error", "low"),
+        *("high", "interval", "n", "chance", "num_classes", "precision", "prompts", "asked"),
+        *("settings", "seconds", "version", "date"),
     ]
 
 

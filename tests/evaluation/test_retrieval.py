@@ -128,6 +128,20 @@ def test_the_median_s_interval_is_that_of_drawn_queries():
     assert abs(measure.high - high) <= 1
 
 
+def test_the_median_of_three_is_drawn_as_often_as_of_all_27_resamples():
+    """Of ranks 1, 1, 2 it is 2 in 7 of 27."""
+    drawn = [np.median(ranks) for ranks in itertools.product([1, 1, 2], repeat=3)]
+    assert sum(drawn) == 20 * 1 + 7 * 2
+    measure = median_rank(direction([1, 2, 1]), metric="m")
+    assert measure.standard_error == pytest.approx(np.std(drawn), rel=0.06)
+
+
+def test_a_median_rank_that_exactly_half_of_all_orders_reach_is_chance():
+    found = direction([1, 1, 1], num_candidates=6)
+    assert recall_chance(found.positives, 3, num_candidates=6) == 0.5
+    assert median_rank(found, metric="m").chance == 3
+
+
 def test_the_median_s_chance_is_the_rank_that_half_of_all_orders_reach():
     positives = from_pairs(np.array([0, 0, 1]), np.array([0, 3, 2]), num_queries=2)
     ranks = [

@@ -110,6 +110,55 @@ def test_a_fitted_line_is_least_squares_on_logits():
     assert fitted.scatter == pytest.approx(math.sqrt(((y - expected) ** 2).sum() / 10))
 
 
+def test_the_error_of_a_fitted_line_is_that_of_its_regression():
+    """The covariance of slope and intercept is s² (XᵀX)⁻¹; t of one degree of freedom is 12.7."""
+    points = [(0.5, 0.4), (0.6, 0.52), (0.8, 0.7)]
+    line = fit_line([(Accuracy(x, 900), Accuracy(y, 900)) for x, y in points], source="")
+    x, y = np.log(np.array(points) / (1 - np.array(points))).T
+    design = np.stack([x, np.ones(3)], axis=1)
+    residual = y - design @ [line.slope, line.intercept]
+    covariance = (residual @ residual) * np.linalg.inv(design.T @ design)
+    at = np.array([math.log(0.3 / 0.7), 1])
+    model = Accuracy(0.3, 900), Accuracy(0.25, 900)
+    found = effective_robustness(*model, line)
+    fitted = (found.expected * (1 - found.expected)) ** 2 * (at @ covariance @ at)
+    alone = effective_robustness(*model, dataclasses.replace(line, fit=None))
+    assert found.value == alone.value
+    assert found.standard_error**2 == pytest.approx(alone.standard_error**2 + fitted)
+    assert found.half_width**2 == pytest.approx(alone.half_width**2 + 12.7062**2 * fitted)
+    assert alone.half_width == pytest.approx(1.96 * alone.standard_error, rel=1e-4)
+
+
+@pytest.mark.parametrize(("baselines", "scatter"), [(3, 0.05), (5, 0.05), (10, 0.0)])
+def test_intervals_against_a_fitted_line_hold_the_truth(baselines, scatter):
+    """ρ is 0.03 against the line that the baselines scatter around; x is beyond them."""
+    random = np.random.default_rng(3)
+
+    def measured_share(share):
+        return Accuracy(float(random.binomial(10_000, share) / 10_000), 10_000)
+
+    def along(x):
+        return 1 / (1 + np.exp(0.5 - 0.9 * np.log(x / (1 - x)) - scatter * random.normal()))
+
+    expected, covered = 1 / (1 + math.exp(0.5 - 0.9 * math.log(0.45 / 0.55))), 0
+    for _ in range(400):
+        share = random.uniform(0.5, 0.8, baselines)
+        points = [(measured_share(x), measured_share(along(x))) for x in share]
+        line = fit_line(points, source="")
+        found = effective_robustness(measured_share(0.45), measured_share(expected + 0.03), line)
+        covered += abs(found.value - 0.03) <= found.half_width
+    assert 0.93 <= covered / 400 <= 0.99
+
+
+def test_a_line_through_two_models_has_no_error_that_is_known():
+    points = [(Accuracy(x, 500), Accuracy(x - 0.1, 500)) for x in (0.3, 0.6)]
+    found = effective_robustness(
+        Accuracy(0.5, 500), Accuracy(0.45, 500), fit_line(points, source="")
+    )
+    assert math.isfinite(found.value)
+    assert (found.standard_error, found.half_width) == (math.inf, math.inf)
+
+
 def test_a_line_needs_two_different_accuracies():
     point = (Accuracy(0.5, 100), Accuracy(0.4, 100))
     with pytest.raises(InputError, match="at least 2 different accuracies, and there is only 1"):
@@ -125,7 +174,7 @@ def test_each_model_meets_every_line_for_which_it_has_both_accuracies():
         result("wds_imagenet1k", 0.9, metric="top5"),
         result("wds_imagenet1k", 0.8, **subset),
         result("wds_imagenetv2", 0.5, n=500),
-        result("wds_imagenet-r", 0.7),
+        result("wds_imagenet-r", 0.7, num_classes=200),
         result("wds_imagenet-a", 0.3),  # no accuracy on its classes: no line to meet
         result("wds_imagenet1k", 0.4, model="other"),
         result("wds_imagenet_sketch", 0.2, model="third"),

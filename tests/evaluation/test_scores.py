@@ -8,6 +8,7 @@ from winnow.evaluation.scores import (
     class_scores,
     map_11_point,
     mean_average_precision,
+    of_draws,
     roc_auc,
 )
 
@@ -64,6 +65,13 @@ def test_chance_is_the_mean_over_all_orders():
     assert measure.chance == pytest.approx(np.mean(values))
 
 
+def test_chance_of_eleven_points_is_the_mean_share_of_positives():
+    """5 and 20 of 30; a class without a positive does not count."""
+    label = np.zeros((30, 3), dtype=bool)
+    label[:5, 0] = label[5:25, 1] = True
+    assert map_11_point(np.arange(90.0).reshape(30, 3), label).chance == pytest.approx(5 / 12)
+
+
 def test_a_constant_model_has_the_share_of_positives_and_no_area():
     label = np.zeros((40, 1), dtype=bool)
     label[:10] = True
@@ -113,12 +121,49 @@ def test_the_intervals_are_those_of_drawn_pictures():
         assert measure.interval == "bootstrap"
 
 
-def test_a_rare_class_that_a_resample_misses_leaves_the_interval_finite():
-    score, label = multi_label(5, n=60, classes=2)
-    label[:, 1] = False
-    label[0, 1] = True
-    measure = mean_average_precision(score, label)
-    assert np.isfinite([measure.low, measure.high, measure.standard_error]).all()
+def test_a_model_without_a_mistake_has_an_interval_with_a_width():
+    """Wilson's over positives: 5 and 20 are as sure as 4 / (1/5 + 1/20) = 16; ROC-AUC has 5."""
+    label = np.zeros((30, 2), dtype=bool)
+    label[:5, 0] = label[5:25, 1] = True
+    score = label + np.linspace(0, 0.1, 30)[:, None]
+    for metric in (mean_average_precision, map_11_point):
+        found = metric(score, label)
+        assert (found.value, found.high, found.n) == (1, 1, 2)
+        assert (found.low, found.interval) == (
+            pytest.approx(0.80639, abs=1e-5),
+            "wilson over positives",
+        )
+    for positive, sign in ((label[:, 0], 1), (~label[:, 0], -1)):
+        found = roc_auc(sign * score[:, 0], positive)
+        assert (found.value, found.high, found.n) == (1, 1, 30)
+        assert (found.low, found.interval) == (
+            pytest.approx(0.56552, abs=1e-5),
+            "wilson over the rarer class",
+        )
+
+
+@pytest.mark.parametrize("metric", ["map", "map_11_point"])
+def test_a_class_that_a_draw_misses_is_left_out_of_its_mean(metric):
+    """Positives in places 2 and 4 of class 0, and the best of class 1: 1/2, and 1."""
+    score = np.array([[4.0, 1.0], [3.0, 2.0], [2.0, 3.0], [1.0, 4.0]])
+    label = np.array([[0, 0], [1, 0], [0, 0], [1, 1]], bool)
+    draws = np.array([[1.0, 1, 1, 1], [1, 2, 1, 0], [2, 0, 2, 0], [0, 0, 0, 4]])
+    # Of the second, class 0 has precision 2/3 at its positives; the third has none of either.
+    expected = [(1 / 2 + 1) / 2, 2 / 3, np.nan, 1]
+    assert of_draws(metric, score, label)(draws) == pytest.approx(expected, nan_ok=True)
+
+
+def test_draws_without_a_positive_leave_the_interval_finite():
+    """Of one positive in four, a third of the draws hold none."""
+    score, positive = np.array([3.0, 2.0, 4.0, 1.0]), np.array([False, True, False, False])
+    for found in (
+        mean_average_precision(score[:, None], positive[:, None]),
+        map_11_point(score[:, None], positive[:, None]),
+        roc_auc(score, positive),
+    ):
+        assert found.interval == "bootstrap"
+        assert np.isfinite(found.standard_error)
+        assert found.low < found.value < found.high
 
 
 def test_class_scores_are_cosines():

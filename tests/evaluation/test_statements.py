@@ -4,6 +4,7 @@ import pytest
 from winnow.evaluation.statements import (
     Statements,
     answer,
+    come_in_pairs,
     statements_measure,
     winoground_measures,
 )
@@ -50,6 +51,35 @@ def test_a_constant_model_answers_nothing():
     assert statements_measure(answers, statements).value == 0
 
 
+@pytest.mark.parametrize(("behind", "rank"), [(5e-7, 2), (2e-6, 1)])
+def test_a_wrong_statement_that_is_behind_by_less_than_the_tie_counts(behind, rank):
+    text = [[c, np.sqrt(1 - c**2)] for c in (0.6, 0.6 - behind, 0.2)]
+    statements = Statements(np.array([0, 3]), np.array([2, 1, 0]), np.array([2]))
+    assert answer(np.array([[1.0, 0.0]]), np.array(text), statements).rank_N.tolist() == [rank]
+
+
+@pytest.mark.parametrize(
+    ("texts", "answers", "expected"),
+    [
+        ([[0, 1], [0, 1]], [0, 1], True),
+        ([[0, 1], [1, 0]], [1, 1], True),  # the second names them in the other order
+        ([[0, 1], [1, 0], [2, 3], [2, 3]], [0, 0, 1, 0], True),
+        ([[0, 1], [0, 1]], [1, 1], False),  # one is true of both
+        ([[0, 1], [1, 0]], [0, 1], False),
+        ([[0, 1], [0, 1], [2, 3], [2, 3]], [0, 1, 1, 1], False),
+        ([[0, 1], [0, 2]], [0, 1], False),  # other statements
+        ([[0, 1], [2, 3], [0, 1], [2, 3]], [0, 0, 1, 1], False),  # not side by side
+        ([[0, 1], [0, 1], [0, 1]], [0, 1, 0], False),  # one is over
+        ([[0, 1, 2], [0, 1, 2]], [0, 1], False),
+        ([[0], [0]], [0, 0], False),
+    ],
+)
+def test_pairs_have_the_same_two_statements_each_true_of_one(texts, answers, expected):
+    starts = np.concatenate([[0], np.cumsum([len(own) for own in texts])])
+    packed = Statements(starts, np.concatenate(texts), np.array(answers))
+    assert come_in_pairs(packed) is expected
+
+
 def scores(image, caption):
     return {m.metric: m for m in winoground_measures(np.array(image), np.array(caption))}
 
@@ -66,6 +96,18 @@ def test_winoground_s_three_scores_fail_one_by_one():
     assert [image_only[m].value for m in ("text_score", "image_score", "group_score")] == [0, 1, 0]
     same = scores([[right, right]], [[right, up]])
     assert {measure.value for measure in same.values()} == {0.0}
+
+
+@pytest.mark.parametrize(("behind", "value"), [(5e-7, 0), (2e-6, 1)])
+def test_winoground_s_ties_count_against_the_model(behind, value):
+    basis = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    # 0.5 of the first's own and so much less of the wrong one; the second's own, 0.6, is ahead.
+    rows = [
+        [first, second, np.sqrt(1 - first**2 - second**2)]
+        for first, second in [(0.5, 0.3), (0.5 - behind, 0.6)]
+    ]
+    assert scores([basis], [rows])["text_score"].value == value
+    assert scores([rows], [basis])["image_score"].value == value
 
 
 def test_winoground_s_chance_is_what_random_features_score():

@@ -62,6 +62,18 @@ def test_where_classes_are_equally_large_the_error_is_that_of_top1(each):
     assert result.standard_error == pytest.approx(expected, rel=0.1)
 
 
+@pytest.mark.parametrize("hit", [False, True])
+def test_where_all_pictures_are_right_or_none_the_interval_has_a_width(hit):
+    """Wilson's of 20 in equal classes; classes of 17, 1, 1 and 1 are 16 / (3 + 1/17), about 5."""
+    lost = 0.16113
+    equal = mean_per_class(np.full(20, hit), np.arange(20) % 4, num_classes=4)
+    ends = (1 - lost, 1.0) if hit else (0.0, lost)
+    assert (equal.low, equal.high) == pytest.approx(ends, abs=1e-5)
+    assert (equal.interval, equal.n) == ("wilson over weighted pictures", 4)
+    rare = mean_per_class(np.full(20, hit), np.repeat(range(4), [17, 1, 1, 1]), num_classes=4)
+    assert rare.high - rare.low == pytest.approx(0.43449, abs=1e-5)
+
+
 def test_top5_exists_only_where_it_says_something():
     assert "top5" not in measured(*planted(10, 0, num_classes=5))
     assert "top5" in measured(*planted(10, 0, num_classes=6))

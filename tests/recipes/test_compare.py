@@ -7,7 +7,7 @@ import pytest
 from result_rows import measured
 from rich.console import Console
 
-from winnow.evaluation.results import write_predictions, write_results
+from winnow.evaluation.results import write_results
 from winnow.recipes.compare import Compare, run_compare
 from winnow.types import InputError
 
@@ -24,8 +24,7 @@ def write(folder, task, ranks, *, protocol="zero-shot", metric="top1", value=Non
     columns = {"key": names, "label": [0] * len(ranks), "rank": ranks}
     if protocol == "retrieval":
         columns = {"direction": ["image_to_text"] * len(ranks), "query": names, "rank": ranks}
-    write_results(folder, [row])
-    write_predictions(folder, task, protocol, pa.table(columns))
+    write_results(folder, [row], predictions=pa.table(columns))
 
 
 @pytest.fixture
@@ -49,14 +48,14 @@ def said_by(options):
 
 def test_the_terminal_says_who_is_better_and_how_sure_that_is(runs):
     text = said_by(Compare(first=runs[0], second=runs[1]))
-    title, row = [line.split() for line in text.splitlines() if "emoji" in line or "top1" in line]
+    title, row = [line.split() for line in text.splitlines() if "emoji" in line or "top-1" in line]
     assert title == ["[red]emoji"]
-    assert row[:4] == ["top1", "50.0", "65.0", "+15.0"]
+    assert row[:4] == ["top-1", "50.0", "65.0", "+15.0"]
     assert row[4].startswith("[+8.")
     assert row[-3:] == ["<.001", "<.001", "100"]
     assert "sign test" not in text  # of one task it says nothing
     assert "left out photos (zero-shot): only the second model was measured on it" in text
-    assert "median_rank" not in text
+    assert "median rank" not in text
     assert max(map(len, text.splitlines()[:6])) <= 80
 
 
@@ -73,12 +72,11 @@ def test_the_directions_of_one_retrieval_are_no_two_tasks(tmp_path):
         folder = run / "evaluation"
         metrics = [f"{direction}_recall@1" for direction in ("image_to_text", "text_to_image")]
         rows = [result(folder, "pairs", [1] * 4, "retrieval", metric, 1.0) for metric in metrics]
-        write_results(folder, rows)
         directions = {"direction": [m.removesuffix("_recall@1") for m in metrics for _ in names]}
         table = pa.table(directions | {"query": names * 2, "picture": names * 2, "rank": [1] * 8})
-        write_predictions(folder, "pairs", "retrieval", table)
+        write_results(folder, rows, predictions=table)
     text = said_by(Compare(first=tmp_path / "a", second=tmp_path / "b"))
-    assert text.count("recall@1") == 2
+    assert text.count("T R@1") == text.count("I R@1") == 1
     assert "sign test" not in text
 
 
@@ -102,8 +100,7 @@ def probed(tmp_path):
                 "predicted": [0, 0, 0, 1] * subsets,
             }
             tables.append(pa.table(columns))
-        write_results(folder, rows)
-        write_predictions(folder, "held-out-drawings", "few-shot", pa.concat_tables(tables))
+        write_results(folder, rows, predictions=pa.concat_tables(tables))
     return runs
 
 
@@ -114,16 +111,16 @@ def test_probes_stand_under_their_names_in_80_columns(probed):
     start = lines.index("held-out-drawings")
     assert lines[start + 1] == " text-initialised"
     cells = ["75.0", "75.0", "+0.0", "[+0.0,", "+0.0]", "1.000", "1.000", "4"]
-    assert lines[start + 2].split() == ["1", "shot", "top1", *cells]
-    assert lines[start + 3].split() == ["16", "shots", "top1", *cells]
+    assert lines[start + 2].split() == ["1", "shot", "top-1", *cells]
+    assert lines[start + 3].split() == ["16", "shots", "top-1", *cells]
     said = " ".join(lines)
     assert said.count("note on held-out-drawings (few-shot): the numbers of subsets differ") == 1
 
 
 def test_ranks_are_no_percentages_and_a_fall_has_its_sign(runs):
     text = said_by(Compare(first=runs[0], second=runs[1], metric="all"))
-    (row,) = [line for line in text.splitlines() if "I→T median_rank" in line]
-    assert row.split()[2:] == ["3.0", "1.0", "−2.0", "[−2.0,", "−2.0]", "<.001", "9"]
+    (row,) = [line for line in text.splitlines() if "I→T median rank" in line]
+    assert row.split()[3:] == ["3.0", "1.0", "−2.0", "[−2.0,", "−2.0]", "<.001", "9"]
 
 
 def test_the_json_holds_what_the_table_shows(runs, tmp_path):
@@ -137,9 +134,17 @@ def test_the_json_holds_what_the_table_shows(runs, tmp_path):
     assert row["p_value"] == row["adjusted_p"] == pytest.approx(2 / 2**15)
     assert written["sign_tests"]["zero-shot"]["wins"] == 1
     assert [one["task"] for one in written["left_out"]] == ["photos"]
-    first = out.read_text()
+    first, out = out.read_text(), tmp_path / "new" / "deep" / "compared.json"
     said_by(Compare(first=runs[0] / "evaluation", second=runs[1], out=out))
     assert json.loads(first)["comparisons"] == json.loads(out.read_text())["comparisons"]
+
+
+@pytest.mark.parametrize("place", ["a", "file/x.json"])
+def test_a_file_that_cannot_be_written_is_said_before_the_work(runs, tmp_path, monkeypatch, place):
+    monkeypatch.setattr("winnow.recipes.compare.compare", lambda *_, **__: pytest.fail("compared"))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=rf"{place} cannot be written: name another file"):
+        said_by(Compare(first=runs[0], second=runs[1], out=tmp_path / place))
 
 
 def test_a_folder_without_results_is_named(runs, tmp_path):

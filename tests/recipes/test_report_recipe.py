@@ -14,6 +14,7 @@ from winnow.evaluation.embed import Embedder
 from winnow.evaluation.evaluate import evaluate
 from winnow.evaluation.results import read_results, write_results
 from winnow.evaluation.sets import evaluation_set as sets
+from winnow.evaluation.shifts import effective_robustness_rows
 from winnow.recipes.report import Report, run_report, shown_sets
 from winnow.recipes.robustness import plots_for
 from winnow.reports.examples import read_examples
@@ -119,7 +120,7 @@ def test_sets_that_are_gone_or_broken_are_lines(run, places, tmp_path):
     assert run_report(Report(runs=(run,), tasks=tasks, out=out)) == out
     lines = re.findall(r"No examples of (\w+): ([^<]*)", out.read_text())
     assert [name for name, _ in lines] == ["folders", "asked", "listed"]
-    assert "holds no evaluation set" in lines[0][1]
+    assert "does not exist" in lines[0][1]
     assert "red.png" in lines[1][1]
     assert "empty picture" in lines[2][1]
 
@@ -149,7 +150,7 @@ def test_published_shifts_have_the_runs_under_their_names(clips):
         "imagenetv2": [("one", 0.6330, 0.5577, "run"), ("two", 0.6330, 0.5577, "run")],
         "imagenet_sketch": [("two", 0.6330, 0.4237, "run")],
     }
-    above = plots[0].points[0].y - plots[0].line.expected(0.6330)
+    above = plots[0].points[0].y - plots[0].points[0].expected
     assert 100 * above == pytest.approx(5.4, abs=0.05)
     assert (plots[0].points[0].x_low, plots[0].points[0].x_high) == pytest.approx(
         (0.6027, 0.6623), abs=1e-4
@@ -181,8 +182,8 @@ def test_a_line_of_ones_own_goes_through_the_baselines(clips, tmp_path):
         ("m2", "baseline"),
         ("one", "run"),
     ]
-    assert plot.line.expected(0.3) == pytest.approx(0.2)
-    assert plot.line.expected(0.5) == pytest.approx(0.4)
+    assert [point.expected for point in plot.points[:2]] == pytest.approx([0.2, 0.4])
+    assert [point.extrapolated for point in plot.points] == [False, False, True]
     out = tmp_path / "page.html"
     run_report(Report(runs=tuple(clips), tasks=(), out=out, **options))
     assert "least squares on 2 baseline models" in out.read_text()
@@ -195,16 +196,22 @@ def test_without_results_there_is_no_plot_and_no_error(tmp_path, run):
     assert plots_for([]) == []
 
 
-def test_rows_of_an_older_winnow_count_too(clips):
-    file = clips[0] / "evaluation" / "results.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    later = ("split", "low", "high", "interval", "prompts", "seconds", "settings", "method")
-    rows = [{name: value for name, value in row.items() if name not in later} for row in rows]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(InputError):
-        read_results(file.parent)
-    (plot,) = plots_for(read_runs(clips[:1]))
-    assert [(p.label, p.x, p.y) for p in plot.points] == [("one", 0.6330, 0.5577)]
+def test_the_page_expects_what_the_results_say(tmp_path):
+    """Every one of 1,000 is right, so x is taken at 1000.5 / 1001; a baseline has none."""
+    folder = accuracies(tmp_path / "all", "all", imagenet1k=1.0, imagenetv2=0.9)
+    (plot,) = plots_for(read_runs([folder]))
+    (point,) = plot.points
+    (row,) = effective_robustness_rows(read_results(folder / "evaluation"))
+    assert (point.expected, point.extrapolated) == (pytest.approx(0.99842, abs=1e-5), True)
+    assert (row.settings["expected"], row.settings["extrapolated"]) == (point.expected, True)
+    models = (
+        accuracies(tmp_path / "m1", "m1", imagenet1k=0.0, imagenetv2=0.1),
+        accuracies(tmp_path / "m2", "m2", imagenet1k=0.5, imagenetv2=0.4),
+    )
+    (plot,) = plots_for(read_runs([folder]), baseline=models)
+    assert plot.points[0].expected == pytest.approx(0.1)
+    out = run_report(Report(runs=(folder,), tasks=(), out=tmp_path / "page.html"))
+    assert "all: 100.0 → 90.0 %, 9.8 points below the line (extrapolated)" in out.read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`winnow tasks`: where sets are, what a name means, and what the list says."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,14 +10,17 @@ import pytest
 from winnow import cli
 from winnow.data.packaged.build import Packaged
 from winnow.evaluation.sets.evaluation_set import splits_of
+from winnow.evaluation.task_table import task_table
 from winnow.recipes import fetched, tasks
 from winnow.recipes.tasks import (
+    Here,
     Tasks,
     evaluation_root,
     how_to_get,
     present_splits,
     resolve,
     set_folder,
+    tasks_table,
 )
 from winnow.types import InputError
 
@@ -76,6 +80,25 @@ def test_a_path_is_a_set_of_the_users_own(evaluation_set, tmp_path, monkeypatch)
     assert resolve(["missing/folder"], tmp_path) == {"folder": Path("missing/folder")}
 
 
+def test_a_path_that_must_exist_does(evaluation_set, tmp_path):
+    pattern = f"{evaluation_set}/test/*.tar"
+    named = [str(evaluation_set), pattern, "wds_cars"]
+    assert len(resolve(named, tmp_path, must_exist=True)) == 3
+    with pytest.raises(InputError, match=r"^missing/folder does not exist"):
+        resolve([*named, "missing/folder"], tmp_path, must_exist=True)
+
+
+def test_a_folder_of_the_root_is_found_by_its_name(tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    (root / "mine").mkdir(parents=True)
+    (root / "wds_theirs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = resolve(["mine", "theirs"], root)
+    assert found == {"mine": root / "mine", "wds_theirs": root / "wds_theirs"}
+    (tmp_path / "mine").mkdir()
+    assert resolve(["mine"], root) == {"mine": Path("mine")}
+
+
 def test_a_word_of_the_table_is_meant_before_a_folder(tmp_path, monkeypatch):
     (tmp_path / "cars").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -132,12 +155,39 @@ def test_the_list_says_what_is_here_and_how_to_get_the_rest(evaluation_set, tmp_
     shutil.copytree(evaluation_set, tmp_path / "wds_objectnet")
     text = listed(["--suite", "imagenet-shifts", "--root", str(tmp_path)], capsys)
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if "zero-shot" in line}
-    assert rows["objectnet"] == ["zero-shot", "top-1", "0.88", "18,574", "113", "test"]
+    counts = ["zero-shot", "top-1", "0.88", "18,574", "113"]
+    assert rows["objectnet"] == [*counts, "test", "(K", "3)"]
     assert rows["imagenet-r"] == ["zero-shot", "top-1", "0.50", "30,000", "200", "no"]
     assert len(rows) == 6
     assert "confidence: high" in text
     assert f"--local-dir {tmp_path}/wds_imagenetv2" in text
     assert f"--local-dir {tmp_path}/wds_objectnet" not in text
+    assert "wds_objectnet: 3 classes, not 113: its numbers are not those of the task" in text
+
+
+def test_other_classes_than_the_tasks_are_said(evaluation_set, tmp_path, capsys):
+    pets = shutil.copytree(evaluation_set, tmp_path / "wds_vtab-pets")
+    shutil.copytree(evaluation_set, tmp_path / "wds_cars")
+    (pets / "classnames.txt").write_text("".join(f"breed {n}\n" for n in range(37)))
+    text = listed_at(tmp_path, capsys)
+    (row,) = [line for line in text.splitlines() if line.split()[:1] == ["oxford-pets"]]
+    assert row.split()[-2:] == ["37", "test"]
+    assert "wds_cars: 3 classes, not 196" in text
+    assert "wds_vtab-pets: " not in text
+    rows = {row["name"]: row for row in json.loads(listed_at(tmp_path, capsys, "--as-json"))}
+    counts = [rows[name]["present_classes"] for name in ("oxford-pets", "stanford-cars", "dtd")]
+    assert counts == [37, 3, None]
+    (pets / "zeroshot_classification_templates.txt").unlink()
+    assert "wds_vtab-pets is broken: " in listed_at(tmp_path, capsys)
+
+
+def test_a_metric_of_the_table_has_the_name_that_results_have(tmp_path):
+    """Also one that no task counts by."""
+    names = {"map": "mAP", "map_11_point": "11-point mAP", "mean_per_class": "mean per class"}
+    task = task_table().tasks[0]
+    rows = [dataclasses.replace(task, metric=metric) for metric in (*names, "new_metric")]
+    table = tasks_table(rows, tmp_path, {task.set: Here(None)})
+    assert list(table.columns[2].cells) == [*names.values(), "new metric"]
 
 
 def write_coco(root):
@@ -158,9 +208,10 @@ def test_a_broken_set_is_said_and_stops_nothing(evaluation_set, tmp_path, capsys
     with pytest.raises(InputError, match="is no json"):
         present_splits("wds_mscoco_captions", tmp_path)
     text = listed_at(tmp_path, capsys)
-    here = {line.split()[0]: line.split()[-1] for line in text.splitlines() if line.strip()}
-    assert (here["coco-i2t"], here["coco-t2i"]) == ("broken", "broken")
-    assert (here["stanford-cars"], here["oxford-pets"]) == ("test", "no")
+    here = {line.split()[0]: line.rstrip() for line in text.splitlines() if line.strip()}
+    assert all(here[name].endswith(" broken") for name in ("coco-i2t", "coco-t2i"))
+    assert here["stanford-cars"].endswith(" test (K 3)")
+    assert here["oxford-pets"].endswith(" no")
     (line,) = [line for line in text.splitlines() if line.startswith("wds_mscoco_captions")]
     assert line.startswith(f"wds_mscoco_captions is broken: {listed} line 1 is no json")
     assert line.endswith(how_to_get("wds_mscoco_captions", tmp_path))

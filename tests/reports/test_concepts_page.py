@@ -350,8 +350,8 @@ def test_the_loss_of_a_run_that_learns_concepts_is_its_contrastive_part(tmp_path
     drawn = re.findall(r'class="raw c\d" d="(.*?)"', curve(runs, "loss_contrastive", "loss"))
     assert len(drawn) == 3
     assert drawn[0] == drawn[1] == drawn[2]
-    assert run_facts(runs[1]).loss == pytest.approx(run_facts(runs[0]).loss)
-    assert run_facts(runs[0]).loss == pytest.approx(
+    assert run_facts(runs[1], 1).loss == pytest.approx(run_facts(runs[0], 0).loss)
+    assert run_facts(runs[0], 0).loss == pytest.approx(
         (5 / 37 + 5 / 40 + 5 / 38 + 5 / 39) / 4, rel=0.01
     )
     page = page_of(tmp_path, None, learned)

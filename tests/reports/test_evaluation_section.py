@@ -1,32 +1,26 @@
+import dataclasses
 import json
 import re
 
 import pytest
 from hostile import HOSTILE
+from result_rows import measured
 from test_page import Page
 
+from winnow.evaluation.results import Result
 from winnow.reports.colours import DARK, LIGHT
 from winnow.reports.evaluation import evaluation_section
 from winnow.reports.page import write_report
 from winnow.reports.robustness_plot import FittedLine, RobustnessPlot, RobustnessPoint
 from winnow.reports.runs import Run, read_runs
-from winnow.statistics import NORMAL_95, wilson_interval
-
-OLD = json.loads(
-    """{"model": "m", "model_fingerprint": "f", "task": "s", "dataset_fingerprint": "d",
-    "protocol": "zero-shot", "metric": "top1", "value": 0.5, "standard_error": 0.05, "n": 100,
-    "chance": 0.1, "num_classes": 10, "precision": "fp32", "version": "0", "date": "2026"}"""
-)
-NEW = json.loads(
-    """{"split": "test", "method": "", "shots": null, "subset": null, "low": 0.4, "high": 0.6,
-    "interval": "wilson", "prompts": "", "settings": {}, "seconds": 1.0}"""
-)
+from winnow.types import InputError
 
 
 def row(task="s", protocol="zero-shot", metric="top1", value=0.5, **given):
     ends = {"low": value - 0.1, "high": value + 0.1}
     which = {"task": task, "protocol": protocol, "metric": metric, "value": value}
-    return OLD | NEW | ends | which | given
+    data = {"dataset_fingerprint": "d", "n": 100, "chance": 0.1, "num_classes": 10}
+    return dataclasses.asdict(measured(**data | ends | which | given))
 
 
 def few(method, shots, subset, value, **given):
@@ -109,19 +103,12 @@ def test_splits_of_one_set_are_apart(tmp_path):
     assert [(one.title, one.numbers[0].value) for one in tasks] == [("s", 0.2), ("s (val)", 0.4)]
 
 
-def test_rows_of_an_older_winnow_are_read(tmp_path):
-    mean = OLD | {"metric": "mean_per_class", "value": 0.98}
-    folder = write_run(tmp_path / "run", OLD, mean, OLD | NEW | {"split": "val", "low": 0.45})
-    old, per_class, new = read_runs([folder])[0].results
-    assert (old["low"], old["high"]) == wilson_interval(0.5, 100)
-    assert (old["split"], old["method"], old["shots"], old["settings"]) == ("test", "", None, {})
-    assert per_class["interval"] == "standard error"
-    assert per_class["low"] == pytest.approx(0.98 - NORMAL_95 * 0.05)
-    assert per_class["high"] == 1.0
-    assert (new["split"], new["low"]) == ("val", 0.45)
-    page = page_of(tmp_path, folder)
-    assert "50.0 40.4–59.6" in page.text
-    assert page.open == []
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Result)])
+def test_a_row_without_a_field_is_named_with_its_line(tmp_path, field):
+    rows = [row(), {name: value for name, value in row().items() if name != field}]
+    folder = write_run(tmp_path / "run", *rows)
+    with pytest.raises(InputError, match=rf"results\.jsonl line 2 lacks {field}: take the line"):
+        read_runs([folder])
 
 
 def test_a_few_shot_curve_starts_at_the_zero_shot_point(tmp_path):
@@ -146,6 +133,24 @@ def test_a_few_shot_curve_starts_at_the_zero_shot_point(tmp_path):
     paths = re.findall(r'class="smooth c(\d)" d="M(.*?)"', chart.chart)
     counts = {series: path.count("L") + 1 for series, path in paths}
     assert counts == {"0": 4, "5": 3}
+
+
+def test_shots_that_a_class_does_not_have_are_marked_in_numbers_and_counted(tmp_path):
+    first = [
+        few(method, shots, None, 0.5, settings={"short_classes": number, "absent_classes": 0})
+        for method in ("text-initialised", "lp++")
+        for shots, number in ((1, 0), (8, 1), (16, 3))
+    ]
+    second = [few("lp++", shots, None, 0.5, task="other") for shots in (1, 8, 16)]
+    folders = [write_run(tmp_path / name, *rows) for name, rows in (("a", first), ("b", second))]
+    page = page_of(tmp_path, *folders)
+    row = "50.0 40.0–60.0 50.0 † 40.0–60.0 50.0 † 40.0–60.0"
+    assert f"s text-initialised {row} lp++ {row}" in page.text
+    assert "other lp++ 50.0 40.0–60.0 50.0 40.0–60.0 50.0 40.0–60.0" in page.text
+    words = "†: fewer training pictures than shots, and all of them taken:"
+    assert page.text.count(words) == 1
+    assert f"{words} s in 1 class at 8 shots, in 3 classes at 16 shots." in page.text
+    assert "†" not in page_of(tmp_path, folders[1]).text
 
 
 def test_zero_shot_by_itself_is_the_start_where_the_harness_has_none(tmp_path):
@@ -220,12 +225,16 @@ def test_effective_robustness_is_in_points_with_the_line_it_is_against(tmp_path)
 
 
 def test_a_shift_has_its_plot_its_line_and_its_note(tmp_path):
-    def point(label, x, y, kind="run"):
+    def point(label, x, y, kind="run", **by_line):
         ends = {"x_low": x, "x_high": x, "y_low": y, "y_high": y}
-        return RobustnessPoint(label=label, x=x, y=y, kind=kind, **ends)
+        return RobustnessPoint(label=label, x=x, y=y, kind=kind, **ends, **by_line)
 
     line = FittedLine(slope=0.9114, intercept=-0.4813, low=0.57, high=0.85, words="80 models")
-    points = [point("a", 0.5981, 0.5253), point("b", 0.4, 0.3), point("x", 0.6, 0.5, "baseline")]
+    points = [
+        point("a", 0.5981, 0.5253, expected=0.47),
+        point("b", 0.4, 0.3, expected=0.299, extrapolated=True),
+        point("x", 0.6, 0.5, "baseline"),
+    ]
     plot = RobustnessPlot(
         shift="v2", in_distribution="imagenet1k", points=points, line=line, note="Only a few."
     )
@@ -263,7 +272,7 @@ def test_hostile_words_are_shown_and_never_run(tmp_path):
         row(HOSTILE, "robustness", "effective_robustness", method=HOSTILE),
     ]
     ends = {"x_low": 0.5, "x_high": 0.5, "y_low": 0.5, "y_high": 0.5}
-    point = RobustnessPoint(label=HOSTILE, x=0.5, y=0.5, kind="run", **ends)
+    point = RobustnessPoint(label=HOSTILE, x=0.5, y=0.5, kind="run", expected=0.5, **ends)
     line = FittedLine(slope=1.0, intercept=0.0, low=0.4, high=0.6, words=HOSTILE)
     plot = RobustnessPlot(
         shift=HOSTILE, in_distribution=HOSTILE, points=[point], line=line, note=HOSTILE

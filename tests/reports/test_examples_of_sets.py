@@ -5,12 +5,13 @@ import re
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hostile import HOSTILE
 from PIL import Image
+from result_rows import measured
 from test_page import Page
 
+from winnow.evaluation.results import write_results
 from winnow.reports import pictures
 from winnow.reports.examples import MAX_TASKS, SHOWN, ShownSet, read_examples
 from winnow.reports.page import write_report
@@ -54,11 +55,12 @@ def run(tmp_path):
     """Makes a run from its predictions: (task, protocol) -> columns."""
 
     def make(name, predictions):
-        folder = tmp_path / name / "evaluation" / "predictions"
+        folder = tmp_path / name / "evaluation"
         folder.mkdir(parents=True)
         (tmp_path / name / "recipe.json").write_text("{}")
         for (task, protocol), columns in predictions.items():
-            pq.write_table(pa.table(columns), folder / f"{task}-{protocol}.parquet")
+            row = measured(name, task=task, protocol=protocol)
+            write_results(folder, [row], predictions=pa.table(columns))
         return tmp_path / name
 
     return make

@@ -1,12 +1,15 @@
+import dataclasses
 import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from result_rows import measured
 from rich.console import Console
 
+from winnow.predictions import hits_of
 from winnow.reports.runs import read_runs
-from winnow.reports.table import headline, hits, render
+from winnow.reports.table import headline, render
 from winnow.statistics import mcnemar_p_value
 from winnow.types import InputError
 
@@ -31,9 +34,7 @@ def test_the_headline_holds_what_was_measured(runs):
 
 def test_the_difference_is_paired_by_sample(runs):
     top1 = headline(runs)[0]
-    first, second = (
-        hits(r, task="pixels", protocol="zero-shot", metric="top1") for r in read_runs(runs)
-    )
+    first, second = (hits_of(r.predictions("pixels", "zero-shot"), "top1") for r in read_runs(runs))
     gained = sum(second[key] and not first[key] for key in first)
     assert gained >= 3
     difference = top1.differences[1]
@@ -50,15 +51,32 @@ def test_runs_on_different_data_are_not_paired(runs):
     assert [row.differences[1] for row in headline(runs)] == [None] * 4
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("prompts", "others"), ("interval", "bootstrap over pictures")]
-)
-def test_what_a_paired_test_does_not_hold_for_is_not_paired(runs, field, value):
-    for run in runs[: 1 if field == "prompts" else 2]:
-        path = run / "evaluation/results.jsonl"
-        rows = [json.loads(line) | {field: value} for line in path.open()]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+def test_runs_with_different_prompts_are_not_paired(runs):
+    path = runs[0] / "evaluation/results.jsonl"
+    rows = [json.loads(line) | {"prompts": "others"} for line in path.open()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert {row.differences for row in headline(runs)} == {(None, None)}
+
+
+@pytest.mark.parametrize(("pictures", "is_paired"), [("aabc", False), ("abcd", True)])
+def test_captions_that_share_a_picture_are_not_paired_as_if_independent(
+    tmp_path, pictures, is_paired
+):
+    """Pictures may share a caption, and ask one at a time."""
+    ways = ["image_to_text", "text_to_image"]
+    rows = [
+        {"task": "s", "protocol": "retrieval", "metric": f"{way}_recall@1", "value": 0.5}
+        for way in ways
+    ]
+    queries = {"direction": [way for way in ways for _ in range(4)], "query": list("abcdwxyz")}
+    asked = queries | {"picture": list("aabc" + pictures)}
+    runs = [
+        write_run(tmp_path / name, *rows, predictions={"s-test-retrieval": asked | {"rank": rank}})
+        for name, rank in (("a", [1, 1, 2, 2] * 2), ("b", [1, 2, 1, 1] * 2))
+    ]
+    by_picture, by_caption = (row.differences[1] for row in headline(runs))
+    assert (by_picture.only_first, by_picture.only_second) == (1, 2)
+    assert by_caption == (by_picture if is_paired else None)
 
 
 def test_a_run_without_results_leaves_its_cells_empty(runs):
@@ -81,7 +99,7 @@ def test_the_terminal_shows_the_same_numbers(runs):
 
 
 def write_run(folder, *rows, predictions=()):
-    """A run with `rows` of results and, by task and protocol, tables of predictions."""
+    """A run with `rows` of results and, by task, split and protocol, tables of predictions."""
     (folder / "evaluation" / "predictions").mkdir(parents=True)
     lines = "".join(json.dumps(row_of(**row)) + "\n" for row in rows)
     (folder / "evaluation" / "results.jsonl").write_text(lines)
@@ -93,10 +111,8 @@ def write_run(folder, *rows, predictions=()):
 
 
 def row_of(**given):
-    interval = {"standard_error": 0.1, "low": 0.3, "high": 0.9, "interval": "wilson"}
-    data = {"n": 4, "chance": 0.5, "dataset_fingerprint": "d", "split": "test", "metric": "top1"}
-    made_by = {"model_fingerprint": "f", "precision": "fp32", "version": "0", "date": "2026"}
-    return interval | data | made_by | given
+    data = {"n": 4, "chance": 0.5, "dataset_fingerprint": "d"}
+    return dataclasses.asdict(measured(**data | given))
 
 
 def test_statements_are_shown_and_paired_by_picture(tmp_path):
@@ -106,12 +122,10 @@ def test_statements_are_shown_and_paired_by_picture(tmp_path):
     first = answers | {"rank": [2, 1, 3, 2]} | scores
     second = {name: values[::-1] for name, values in (answers | {"rank": [1, 1, 1, 2]}).items()}
     runs = [
-        write_run(tmp_path / "a", row | {"value": 1 / 4}, predictions={"asked-statements": first}),
         write_run(
-            tmp_path / "b",
-            row | {"value": 3 / 4},
-            predictions={"asked-statements": second | scores},
-        ),
+            tmp_path / name, row | {"value": value}, predictions={"asked-test-statements": said}
+        )
+        for name, value, said in (("a", 1 / 4, first), ("b", 3 / 4, second | scores))
     ]
     (shown,) = headline(runs)
     assert (shown.task, shown.protocol, shown.label) == ("asked", "statements", "statements top-1")
@@ -126,7 +140,7 @@ def test_another_split_than_test_is_named(tmp_path):
     row = {"task": "folders", "protocol": "zero-shot"}
     val = row | {"split": "val", "value": 1 / 2, "dataset_fingerprint": "v"}
     asked = {"key": ["a", "b", "c", "d"], "label": [0, 1, 0, 1], "rank": [1, 2, 1, 2]}
-    predictions = {"folders-zero-shot": asked}
+    predictions = {"folders-val-zero-shot": asked}
     runs = [
         write_run(tmp_path / "a", val, predictions=predictions),
         write_run(tmp_path / "b", row | {"value": 1 / 4}, val, predictions=predictions),
@@ -135,8 +149,7 @@ def test_another_split_than_test_is_named(tmp_path):
     shown = {row.task: row for row in headline(runs)}
     assert list(shown) == ["folders (val)", "folders"]
     values = {task: [cell and cell.value for cell in row.cells] for task, row in shown.items()}
-    # What b measured before its predictions were those of another split is not shown.
-    assert values == {"folders (val)": [1 / 2, 1 / 2, None], "folders": [None, None, 3 / 4]}
+    assert values == {"folders (val)": [1 / 2, 1 / 2, None], "folders": [None, 1 / 4, 3 / 4]}
     assert shown["folders (val)"].differences[1].difference == 0
     console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     console.print(render(headline(runs)))
@@ -162,5 +175,5 @@ def test_half_a_line_at_the_end_of_the_metrics_is_left_out(runs):
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match="nowhere is no run"):
+    with pytest.raises(InputError, match=r"nowhere is no run \(no recipe.json\), nor are th"):
         headline([tmp_path / "nowhere"])

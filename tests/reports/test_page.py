@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import json
+import re
 from functools import partial
 from html.parser import HTMLParser
 
@@ -170,6 +171,26 @@ def test_missing_files_leave_their_part_out_and_say_so(tmp_path, selection, runs
     assert page.open == []
 
 
+def test_a_folder_of_results_alone_is_a_model_that_was_not_trained_here(tmp_path, runs, tasks):
+    first = (runs[0] / "evaluation").rename(tmp_path / "vit")
+    runs = [first, runs[1]]
+    page = Page(
+        write_report(tmp_path / "p.html", selection=None, runs=runs, tasks=tasks, title="t")
+    )
+    assert page.open == []
+    assert "vit · b" in page.text
+    assert "60.0 ± " in page.text and "100.0 ± " in page.text
+    assert "vit has no metrics.jsonl, so no curve." in page.text
+    # Its predictions are found: pictures that some model has right, and the difference of both.
+    assert "No examples" not in page.text and "+40.0" in page.text
+    # The other run has its colour in every part.
+    assert re.findall(r'class="smooth (c\d) solid"', page.source) == ["c1", "c1"]
+    training = page.source.partition("<h2>Training</h2>")[2].partition("</section>")[0]
+    assert re.findall(r'class="dot (c\d)"></i>(\w+)', training) == [("c1", "b")] * 2
+    alone = write_report(tmp_path / "p.html", selection=None, runs=[first], tasks={}, title="t")
+    assert "No run has a metrics.jsonl" in Page(alone).text
+
+
 def test_a_selection_that_is_not_there_is_named(tmp_path):
     folder = tmp_path / "selections" / "none"
     with pytest.raises(InputError, match=r"holds no selection \(summary.json is missing\)"):
@@ -177,7 +198,7 @@ def test_a_selection_that_is_not_there_is_named(tmp_path):
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"is no run \(recipe.json is missing\)"):
+    with pytest.raises(InputError, match=r"is no run \(no recipe.json\), nor are there re"):
         write_report(tmp_path / "p.html", selection=None, runs=[tmp_path], tasks={}, title="t")
 
 
@@ -189,7 +210,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
         ("metrics.jsonl", '{"st\n{"step": 1}\n'),
         ("metrics.jsonl", '{"loss": 1}\n'),
         ("evaluation/results.jsonl", "{}\n"),
-        ("evaluation/predictions/pixels-zero-shot.parquet", "PAR1"),
+        ("evaluation/predictions/pixels-test-zero-shot.parquet", "PAR1"),
     ],
 )
 def test_a_damaged_file_of_a_run_is_named(tmp_path, runs, tasks, file, content):

@@ -24,9 +24,9 @@ def logit(share):
     return math.log(share / (1 - share))
 
 
-def point(x, y, label="a", kind="run", width=0.0):
+def point(x, y, label="a", kind="run", width=0.0, **by_line):
     ends = {"x_low": x - width, "x_high": x + width, "y_low": y - width, "y_high": y + width}
-    return RobustnessPoint(label=label, x=x, y=y, kind=kind, **ends)
+    return RobustnessPoint(label=label, x=x, y=y, kind=kind, **ends, **by_line)
 
 
 def plot_of(*points, line=LINE, **given):
@@ -56,12 +56,13 @@ def expected(x):
     return 1 / (1 + math.exp(-(0.9114 * math.log(x / (1 - x)) - 0.4813)))
 
 
-def test_the_two_clip_models_are_as_far_above_the_line_as_is_known():
-    plot = plot_of(point(0.5981, 0.5253), point(0.633, 0.5577, "b"), point(0.5, 0.3, "c"))
-    words = [describe(plot, one) for one in plot.points]
-    assert words[0] == "a: 59.8 → 52.5 %, 5.5 points above the line"
-    assert words[1] == "b: 63.3 → 55.8 %, 5.4 points above the line"
-    assert words[2].endswith("8.2 points below the line (extrapolated)")
+def test_a_model_is_told_by_how_far_it_is_from_what_the_line_expects():
+    assert describe(point(0.5981, 0.5253, expected=0.47)) == (
+        "a: 59.8 → 52.5 %, 5.5 points above the line"
+    )
+    assert describe(point(0.5, 0.3, "c", expected=0.382, extrapolated=True)) == (
+        "c: 50.0 → 30.0 %, 8.2 points below the line (extrapolated)"
+    )
 
 
 def test_dots_and_whiskers_are_where_their_logits_are():
@@ -152,7 +153,9 @@ def test_without_a_line_there_are_points_alone():
 
 def test_the_file_stands_alone_in_light_and_dark(tmp_path):
     plot = plot_of(
-        point(0.5981, 0.5253), point(0.7, 0.6, "x", "baseline"), note="Only a few. " * 30
+        point(0.5981, 0.5253, expected=0.47),
+        point(0.7, 0.6, "x", "baseline"),
+        note="Only a few. " * 30,
     )
     out = write_robustness_svg(plot, tmp_path / "plots" / "v2.svg")
     source = out.read_text()

@@ -14,36 +14,9 @@ of binomials, one for each |g|. With one query a picture it is McNemar's test.
 M models, Q queries, G groups of pictures that no metric here can tell apart, B resamples.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
-from winnow.resampling import Metric, bootstrap, bootstrap_groups
-
-BLOCK_COUNTS = 2**21
-"""Counts of draws held at once; what is made of them is a few times as much."""
-
-
-class Draws(NamedTuple):
-    """What is drawn, and each model's metric from how often it was."""
-
-    size_G: np.ndarray
-    metrics: tuple[Metric, ...]
-    block: int = BLOCK_COUNTS
-
-    def draw(self, metric: Metric, *, resamples: int, seed: int) -> np.ndarray:
-        """`metric` of that many resamples."""
-        n = int(self.size_G.sum())
-        if n == len(self.size_G):
-            return bootstrap(metric, n, resamples=resamples, seed=seed, block=self.block)
-        return bootstrap_groups(
-            metric, self.size_G, resamples=resamples, seed=seed, block=self.block
-        )
-
-    def values(self) -> list[float]:
-        """Every model's metric of the samples as they are."""
-        size_1G = self.size_G[None].astype(np.float64)
-        return [float(metric(size_1G)[0]) for metric in self.metrics]
+from winnow.resampling import BLOCK_COUNTS, Draws, Metric
 
 
 def share_pictures(picture_Q: np.ndarray) -> bool:

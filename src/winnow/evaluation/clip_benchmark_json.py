@@ -1,7 +1,9 @@
 """The same numbers in the files that CLIP_benchmark writes, for scripts that read those.
 
-One json a data set and task: {"dataset", "model", "pretrained", "task", "metrics", "language"}, as
-`clip_benchmark` 1.6 names them. Only what it measures too is in them.
+One json a model, data set and task, so that a folder holds those of many models: {"dataset",
+"model", "pretrained", "task", "metrics", "language"}, as `clip_benchmark` 1.6 names them and their
+file. Only what it measures too is in them. A class without a positive counts in its mean average
+precision, as 0, and not in ours.
 """
 
 from collections.abc import Sequence
@@ -45,18 +47,25 @@ def write_clip_benchmark_json(folder: Path, results: Sequence[Result]) -> list[P
     for (task, protocol), rows in groupby(shared, key=lambda row: (row.task, row.protocol)):
         numbers = list(rows)
         name, tag = _name_and_tag(numbers[0].model)
-        path = folder / f"{task}_{TASKS[protocol]}.json".replace("/", "_")
+        file_name = f"{task}_{tag}_{name}_en_{TASKS[protocol]}.json"
+        path = folder / file_name.replace("/", "_")
         content = {
             "dataset": task,
             "model": name,
             "pretrained": tag,
             "task": TASKS[protocol],
-            "metrics": {METRICS[protocol, row.metric]: row.value for row in numbers},
+            "metrics": {METRICS[protocol, row.metric]: _value(row) for row in numbers},
             "language": "en",
         }
         write_json(path, content)
         written.append(path)
     return written
+
+
+def _value(row: Result) -> float:
+    if row.metric == "map" and row.num_classes:
+        return row.value * row.n / row.num_classes
+    return row.value
 
 
 def _name_and_tag(model: str) -> tuple[str, str]:

@@ -21,15 +21,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from winnow.evaluation.paired import (
-    AS_IF_INDEPENDENT,
     Difference,
     NotComparableError,
     few_shot_value,
     paired,
     paired_few_shot,
 )
-from winnow.evaluation.results import Result, predictions_path, read_results
-from winnow.evaluation.task_table import task_table
+from winnow.evaluation.results import Result, not_of, predictions_path, read_results
+from winnow.evaluation.task_table import main_metrics
 from winnow.progress import track
 from winnow.statistics import SignTest, holm_adjusted, sign_test
 from winnow.types import InputError
@@ -142,7 +141,7 @@ def compare(
                         measured=measured,
                         is_main=measured.metric in _main_metrics(measured, shared),
                         difference=difference,
-                        notes=tuple(_notes(*rows, difference)),
+                        notes=tuple(_notes(*rows)),
                     )
                 )
             advance(1)
@@ -224,21 +223,9 @@ def _on_one_side(
 
 
 def _main_metrics(measured: Measured, shared: Sequence[Measured]) -> list[str]:
-    """What the task counts by: the task table's metrics; of a set it does not know, the first of
-    accuracy, average precision and ROC-AUC that there is; of retrieval, recall at 1 both ways.
-    """
+    """What the task counts by, of what both models have."""
     there = {one.metric for one in shared if one[:4] == measured[:4]}
-    by_classes = measured.protocol in ("linear-probe", "few-shot")
-    protocol = "zero-shot" if by_classes else measured.protocol
-    known = [
-        task.metric for task in task_table().of_set(measured.task) if task.protocol == protocol
-    ]
-    if there & set(known):
-        return known
-    for metric in ("top1", "map", "roc_auc"):
-        if metric in there:
-            return [metric]
-    return ["image_to_text_recall@1", "text_to_image_recall@1"]
+    return main_metrics(measured.task, measured.protocol, there)
 
 
 def _check_same_task(first: Result, second: Result) -> None:
@@ -269,10 +256,8 @@ def _check_same_training(first: Result, second: Result) -> None:
             )
 
 
-def _notes(first: Result, second: Result, difference: Difference) -> Iterator[str]:
+def _notes(first: Result, second: Result) -> Iterator[str]:
     """What does not keep two numbers from being compared, and should be known."""
-    if difference.interval.endswith(AS_IF_INDEPENDENT):
-        yield "captions of one picture are taken as independent: evaluate again to know whose"
     if first.protocol not in PROBES:
         return
     for name, words in FITTED_ON.items():
@@ -293,7 +278,7 @@ def _difference(
     seed: int,
 ) -> Difference:
     first, second = (
-        _of_row(read, predictions_path(folder, row.task, row.protocol), row)
+        _of_row(read, predictions_path(folder, row), row)
         for folder, row in zip(folders, rows, strict=True)
     )
     metric = rows[0].metric
@@ -325,6 +310,11 @@ def _read(path: Path) -> pa.Table:
 def _of_row(read: Callable[[Path], pa.Table], path: Path, row: Result) -> pa.Table:
     """The predictions that a row was made of."""
     table = read(path)
+    if differing := not_of(table, row):
+        raise NotComparableError(
+            f"{path} and the results beside it are of two evaluations (they differ in "
+            f"{', '.join(differing)}): evaluate again"
+        )
     if row.protocol != "few-shot":
         return table
     of_row = pc.and_(pc.equal(table["method"], row.method), pc.equal(table["shots"], row.shots))

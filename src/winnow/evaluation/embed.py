@@ -46,14 +46,20 @@ class Encoder(Protocol):
     """
 
     name: str
-    fingerprint: str
-    """Over weights, architecture and preprocessing."""
     precision: str
     """What it computes in."""
     view: View
     """How a picture comes to it."""
-    logit_scale: float
-    """What cosines are multiplied with to be logits."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Over weights, architecture and preprocessing, as they are at the moment."""
+        ...
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosines are multiplied with to be logits."""
+        ...
 
     def encode_image(self, image_BCHW: "torch.Tensor", /) -> "torch.Tensor":
         """From uint8 RGB."""
@@ -187,8 +193,11 @@ def _part_views(
         try:
             return evaluation_view(sample.image, view=embedder.encoder.view)
         except ImageError as error:
-            where = f"{evaluation_set.folder}, sample {sample.key}"
-            raise InputError(f"{where} has a picture that cannot be read: {error}") from error
+            where = f"{evaluation_set.folder} ({evaluation_set.split}), sample {sample.key}"
+            raise InputError(
+                f"{where} has a picture that cannot be read ({error}): mend it, or take the sample "
+                "out"
+            ) from error
 
     def take(count: int) -> Iterator[Sample]:
         for sample in itertools.islice(samples, count):

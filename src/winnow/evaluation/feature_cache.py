@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+from torch import distributed
 
 from winnow.config import read_json, write_json
 from winnow.data.folder import claimed
@@ -62,20 +63,19 @@ class FeatureCache:
         """
         key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:32]
         folder = self.folder / key
-        # Ranks look before any of them can have changed what is there.
-        is_whole = (folder / FACTS_FILE).is_file()
-        barrier()
-        if not is_whole:
+        if not _is_whole(folder):
             with _claimed_by_first(folder):
-                parts = list(parts_of(num_rows, part_rows))
-                with stopping_together():
-                    _compute_missing(folder, compute, parts)
-                if world().rank == 0:
-                    shapes = _join(folder, parts)
-                    before_facts(folder)
-                    write_json(folder / FACTS_FILE, {"depends": depends, "shapes": shapes})
-                    _sweep(folder)
-                barrier()
+                # Another process may have finished between the look and the claim.
+                if not _is_whole(folder):
+                    parts = list(parts_of(num_rows, part_rows))
+                    with stopping_together():
+                        _compute_missing(folder, compute, parts)
+                    if world().rank == 0:
+                        shapes = _join(folder, parts)
+                        before_facts(folder)
+                        write_json(folder / FACTS_FILE, {"depends": depends, "shapes": shapes})
+                        _sweep(folder)
+                    barrier()
         return folder, _load(folder)
 
 
@@ -83,6 +83,14 @@ def parts_of(num_rows: int, part_rows: int) -> Iterator[Part]:
     """The parts of so many rows."""
     for number, start in enumerate(range(0, num_rows, part_rows)):
         yield Part(number, start, min(start + part_rows, num_rows))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all is there. The first rank looks for all of them, so that they stay together."""
+    seen = [(folder / FACTS_FILE).is_file()]
+    if world().size > 1:
+        distributed.broadcast_object_list(seen)
+    return seen[0]
 
 
 @contextlib.contextmanager
@@ -110,7 +118,10 @@ def _part_file(folder: Path, number: int) -> Path:
 
 
 def _join(folder: Path, parts: Sequence[Part]) -> dict[str, list[int]]:
-    """Put the parts of every array one behind the other; their shapes."""
+    """Put the parts of every array one behind the other; their shapes.
+
+    Each is renamed when it is whole: who has the former one mapped keeps it.
+    """
     shapes: dict[str, list[int]] = {}
     with contextlib.ExitStack() as stack:
         files: dict[str, BinaryIO] = {}
@@ -119,13 +130,19 @@ def _join(folder: Path, parts: Sequence[Part]) -> dict[str, list[int]]:
             for name, rows in arrays.items():
                 if name not in files:
                     # Written, not mapped: a disk that is full says so.
-                    files[name] = stack.enter_context((folder / f"{name}.npy").open("wb"))
+                    files[name] = stack.enter_context(_partial_array(folder, name).open("wb"))
                     shapes[name] = [parts[-1].stop, *rows.shape[1:]]
                     header = np.lib.format.header_data_from_array_1_0(rows)
                     header["shape"] = tuple(shapes[name])
                     np.lib.format.write_array_header_1_0(files[name], header)
                 files[name].write(np.ascontiguousarray(rows).data)
+    for name in shapes:
+        _partial_array(folder, name).replace(folder / f"{name}.npy")
     return shapes
+
+
+def _partial_array(folder: Path, name: str) -> Path:
+    return folder / f"{name}.npy.partial"
 
 
 def _read_part(path: Path, *, num_rows: int) -> dict[str, np.ndarray]:

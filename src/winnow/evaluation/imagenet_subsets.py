@@ -5,11 +5,9 @@ these classes count, and only they can be predicted. ObjectNet's 113 classes are
 ImageNet's: "chair" stands for barber chair, folding chair and rocking chair, so 113 classes are 125
 of ImageNet's.
 
-    x axis, `subset_accuracy_inputs`:     samples and columns of the S ImageNet classes
-    y axis, `project`:                    score of class g = max of the columns that it stands for
-
 Published lines take ObjectNet's x over the 125, a barber chair for a rocking chair being wrong
 (imagenet-testbed, eval_settings/objectnet.py: val-on-objectnet-classes, 6,250 = 125 x 50 pictures).
+On the shifted set itself prompts are made of its own class names, 113 for ObjectNet.
 
 Sources: timm's package data (imagenet_r_indices.txt, imagenet_a_indices.txt); ObjectNet's own
 mapping of names, matched with timm's names of ImageNet's synsets (`objectnet_classes.json`).
@@ -62,50 +60,23 @@ def imagenet_subset(name: str) -> ImageNetSubset:
     return ImageNetSubset(name=name, groups=groups)
 
 
-def subset_accuracy_inputs(
-    score_NK: np.ndarray, label_N: np.ndarray, subset: ImageNetSubset
-) -> tuple[np.ndarray, np.ndarray]:
-    """ImageNet's scores and labels with only the classes of `subset`: `(score_MS, label_M)`.
-
-    The M samples of these classes keep their order; labels are numbered anew, 0 to S - 1.
-    """
-    _check_columns(score_NK.shape[1])
-    kept_N, label_M = _kept(label_N, subset)
-    return score_NK[kept_N][:, list(subset.indices)], label_M
-
-
 def subset_of(
     image_ND: np.ndarray, class_KD: np.ndarray, label_N: np.ndarray, subset: ImageNetSubset
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same on features, before any score: `(image_MD, class_SD, label_M)`."""
-    _check_columns(len(class_KD))
-    kept_N, label_M = _kept(label_N, subset)
-    return image_ND[kept_N], class_KD[list(subset.indices)], label_M
+    """ImageNet's features and labels with only the S classes of `subset`:
+    `(image_MD, class_SD, label_M)`.
 
-
-def project(score_NK: np.ndarray, subset: ImageNetSubset) -> np.ndarray:
-    """Scores of ImageNet's classes on a shifted set, as scores of that set's own classes, `(N, G)`.
-
-    For a classifier of ImageNet's 1,000 classes, such as a linear probe; prompts made of the set's
-    own class names need no projection.
+    The M samples of these classes keep their order; labels are numbered anew, 0 to S - 1.
     """
-    _check_columns(score_NK.shape[1])
-    return np.stack([score_NK[:, group].max(axis=1) for group in subset.groups], axis=1)
-
-
-def _kept(label_N: np.ndarray, subset: ImageNetSubset) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the samples whose class is in the subset, and their labels within it."""
-    place_K = np.full(IMAGENET_CLASSES, -1)
-    place_K[list(subset.indices)] = np.arange(len(subset.indices))
-    place_N = place_K[label_N]
-    kept_N = np.flatnonzero(place_N >= 0)
-    return kept_N, place_N[kept_N]
-
-
-def _check_columns(num_classes: int) -> None:
-    if num_classes != IMAGENET_CLASSES:
+    if len(class_KD) != IMAGENET_CLASSES:
         raise InputError(
             f"accuracy over a subset of ImageNet needs all {IMAGENET_CLASSES:,} classes in "
-            f"ImageNet's order, and this set has {num_classes:,}: give the whole ImageNet "
+            f"ImageNet's order, and this set has {len(class_KD):,}: give the whole ImageNet "
             "validation set"
         )
+    indices = list(subset.indices)
+    place_K = np.full(IMAGENET_CLASSES, -1)
+    place_K[indices] = np.arange(len(indices))
+    place_N = place_K[label_N]
+    kept_N = np.flatnonzero(place_N >= 0)
+    return image_ND[kept_N], class_KD[indices], place_N[kept_N]

@@ -10,8 +10,10 @@ ended.
 
 - `openai`: 7 strengths from 1e-6 to 1e6, then the interval around the best is halved until there
   are 8 steps a decade: at most 15 fits of a grid of 97 points.
-- `half-decades`: from 1e-6 upwards by half decades, until `PATIENCE` in a row were worse than the
-  best. Small strengths are the cheap ones to fit.
+- `half-decades`: from 1e-6 upwards by half decades, until `PATIENCE` in a row were clearly less
+  accurate than the best: by more than its standard error, and it knows more than the classes'
+  frequencies. At tiny strengths, and on few samples, less is a ripple. Small strengths are the
+  cheap ones to fit.
 
 Only training and validation samples come in here. Test samples meet a probe when it is done.
 
@@ -19,9 +21,9 @@ Features may be memory-mapped. They are read in blocks, what is held out is a li
 one copy in memory is the regression's: first of the training samples, then of all.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -35,6 +37,8 @@ STEPS_A_DECADE = 8
 LOWEST, HIGHEST = -6 * STEPS_A_DECADE, 6 * STEPS_A_DECADE
 """Ends of the grid, as steps from C = 1."""
 PATIENCE = 3
+LEARNED = 0.9
+"""Below this share of the cross-entropy that the classes' frequencies have, a fit has learned."""
 MOST_NATS = 100.0
 """A sample of a class that was not trained on would else outweigh all others."""
 OWN_SPLIT = "the set's own validation split"
@@ -193,7 +197,7 @@ def _choose(
             "set a validation split, or more training samples of a class"
         )
     trials = _Trials(train, validation, num_classes, config, device)
-    best = SEARCHES[config.search](trials.standing)
+    best = SEARCHES[config.search](trials)
     start = trials.fits[best].classifier
     path = tuple(trials.points.values())
     del trials  # and with it the features' copy, before there is one of all
@@ -233,26 +237,38 @@ def strength_at(step: int) -> float:
     return float(10 ** (step / STEPS_A_DECADE))
 
 
-def half_decades(standing: Callable[[int], Any]) -> int:
+class Asked(Protocol):
+    """What a search may ask."""
+
+    def standing(self, step: int) -> Any:
+        """Of the fit at a step of the grid; the greater is the better."""
+
+    def has_fallen(self, standing: Any, best: Any) -> bool:
+        """Whether one is so far below the best that it is no ripple."""
+
+
+def half_decades(trials: Asked) -> int:
     """The best step of those that the default search tries."""
     found: dict[int, Any] = {}
     for step in range(LOWEST, HIGHEST + 1, STEPS_A_DECADE // 2):
-        found[step] = standing(step)
-        if max(list(found.values())[-PATIENCE:]) < max(found.values()):
+        found[step] = trials.standing(step)
+        best = max(found.values())
+        # Of fewer than PATIENCE one is the best, which has not fallen.
+        if all(trials.has_fallen(last, best) for last in list(found.values())[-PATIENCE:]):
             break
     return _best(found)
 
 
-def openai(standing: Callable[[int], Any]) -> int:
+def openai(trials: Asked) -> int:
     """The best step of those that OpenAI's search tries."""
     interval = 2 * STEPS_A_DECADE
-    found = {step: standing(step) for step in range(LOWEST, HIGHEST + 1, interval)}
+    found = {step: trials.standing(step) for step in range(LOWEST, HIGHEST + 1, interval)}
     while interval > 1:
         interval //= 2
         peak = _best(found)
         for step in (peak - interval, peak + interval):
             if LOWEST <= step <= HIGHEST:
-                found[step] = standing(step)
+                found[step] = trials.standing(step)
     return _best(found)
 
 
@@ -288,6 +304,8 @@ class _Trials:
     ) -> None:
         self.regression = Regression(train, num_classes=num_classes, device=device)
         self.validation, self.config = validation, config
+        share_L = np.unique(validation.label_N, return_counts=True)[1] / len(validation.label_N)
+        self.nats_of_frequencies = -float((share_L * np.log(share_L)).sum())
         self.fits: dict[int, Fit] = {}
         self.points: dict[int, PathPoint] = {}
 
@@ -312,14 +330,20 @@ class _Trials:
         )
         return standing
 
+    def has_fallen(self, standing: Standing, best: Standing) -> bool:
+        """By more than the best accuracy's standard error, once the best has learned something."""
+        learned = -best.minus_cross_entropy < LEARNED * self.nats_of_frequencies
+        variance = best.accuracy * (1 - best.accuracy) / len(self.validation.label_N)
+        return learned and standing.accuracy < best.accuracy - variance**0.5
+
 
 def standing_of(classifier: LinearClassifier, samples: Samples) -> Standing:
-    """Accuracy, the first of equal logits being the answer, and cross-entropy."""
+    """Accuracy, a tie being a miss as it is in the test (`probes.py`), and cross-entropy."""
     hits, nats = 0, 0.0
     for feature_CD, label_C in _blocks(samples):
         logits_CK = classifier.logits(feature_CD).astype(np.float64)
-        hits += int((logits_CK.argmax(axis=1) == label_C).sum())
         own_C = logits_CK[np.arange(len(label_C)), label_C]
+        hits += int(((logits_CK >= own_C[:, None]).sum(axis=1) == 1).sum())
         highest_C = logits_CK.max(axis=1)
         total_C = np.log(np.exp(logits_CK - highest_C[:, None]).sum(axis=1)) + highest_C
         nats += float(np.minimum(total_C - own_C, MOST_NATS).sum())

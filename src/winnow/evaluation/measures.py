@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from winnow.resampling import percentile_interval
 from winnow.statistics import standard_error, wilson_interval
 
 
@@ -17,7 +18,8 @@ class Measure(NamedTuple):
     """End of the 95 % interval, as is `high`."""
     high: float
     interval: str
-    """How the interval was made: "wilson" or "bootstrap" over the samples."""
+    """How the interval was made: "wilson", "bootstrap", "t over subsets and pictures" or "delta
+    method"; the first two with " over ..." where that is not over the samples."""
     n: int
     """What the metric averages over."""
     chance: float | None
@@ -29,6 +31,33 @@ def proportion(hit_N: np.ndarray, *, metric: str, chance: float | None) -> Measu
     value, n = float(np.mean(hit_N)), len(hit_N)
     low, high = wilson_interval(value, n)
     return Measure(metric, value, standard_error(value, n), low, high, "wilson", n, chance)
+
+
+def bootstrapped(
+    metric: str,
+    value: float,
+    value_B: np.ndarray,
+    *,
+    n: int,
+    chance: float,
+    samples: int,
+    over: str,
+) -> Measure:
+    """With the error and the interval of draws.
+
+    Draws that are all alike, as where every sample is a hit, say nothing of other samples. Then it
+    is Wilson's interval over as many `samples` as the value rests on; `over` says what they are.
+    """
+    if value_B.min() < value_B.max():
+        error = float(value_B.std(ddof=1))
+        return Measure(metric, value, error, *percentile_interval(value_B), "bootstrap", n, chance)
+    error, ends = standard_error(value, samples), wilson_interval(value, samples)
+    return Measure(metric, value, error, *ends, f"wilson over {over}", n, chance)
+
+
+def effective_samples(weight_N: np.ndarray) -> int:
+    """As many samples of one weight have the same variance of their mean (Kish 1965)."""
+    return round(float(weight_N.sum() ** 2 / (weight_N**2).sum()))
 
 
 def share_within(rank_Q: np.ndarray, k: int, *, metric: str, chance: float) -> Measure:

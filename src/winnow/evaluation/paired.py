@@ -2,15 +2,18 @@
 
 Every difference is the second model's metric minus the first's. Its 95 % interval is a paired
 bootstrap: samples are drawn, and both models are measured on the same draw. p is by the exact
-McNemar test where the metric is a share of samples (statistics.py), else by the bootstrap.
+McNemar test where the metric is a share of samples (statistics.py), by sign flips where it is a
+mean over classes of unequal size, else by the bootstrap.
 
 Where a picture has several captions, whole pictures are drawn, and p of a share is by exact sign
-flips over pictures (by_picture.py). Predictions of an older winnow do not say whose a caption is:
-those are taken as independent, and the names of interval and test say it.
+flips over pictures (by_picture.py).
 
 Few-shot probes are fitted on S subsets of shots and tested on the same N samples, and both might
 have been others: interval and p are those of a crossed mean (crossed.py) of the differences in
 hits.
+
+Where all draws have one gain, such as a first model that has nothing right and a second that has
+all, the interval is Wilson's of the gain's size over what is drawn, with the gain's sign.
 
 G groups of samples that no metric here can tell apart, B resamples, K classes.
 """
@@ -24,23 +27,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from winnow.evaluation.by_picture import (
-    Draws,
-    medians,
-    share_pictures,
-    shares,
-    sign_flip_p_value,
-)
+from winnow.evaluation.by_picture import medians, share_pictures, shares, sign_flip_p_value
 from winnow.evaluation.crossed import INTERVAL, crossed_mean
+from winnow.evaluation.measures import effective_samples
 from winnow.evaluation.scores import of_draws
 from winnow.predictions import cutoff, ranks, split_direction
-from winnow.resampling import Metric, bootstrap_p_value, percentile_interval
-from winnow.statistics import paired_difference
+from winnow.resampling import (
+    Draws,
+    Metric,
+    bootstrap_p_value,
+    percentile_interval,
+    sign_flips_p_value,
+)
+from winnow.statistics import paired_difference, wilson_interval
 
 SCORES = ("map", "map_11_point", "roc_auc")
 EQUAL = 1e-12
 """A difference below it is one of rounding, and counts as none."""
-AS_IF_INDEPENDENT = ", captions as if independent"
+FLIPS_OVER_PICTURES = "exact sign flips over pictures"
 
 
 class NotComparableError(ValueError):
@@ -120,8 +124,8 @@ def paired(
         )
     if metric == "mean_per_class" and {"label", "rank"} <= set(first.column_names):
         rank_2Q = _paired_ranks(first, second, metric).rank_2Q
-        draws = _class_means(first.column("label").to_numpy(), rank_2Q == 1)
-        return _difference(draws, resamples=resamples, seed=seed)
+        label_N = first.column("label").to_numpy()
+        return _class_mean_difference(label_N, rank_2Q == 1, resamples=resamples, seed=seed)
     if metric in SCORES:
         return _difference(_scores(first, second, metric), resamples=resamples, seed=seed)
     raise _does_not_hold(metric)
@@ -149,7 +153,7 @@ def paired_few_shot(
     if metric == "top1":
         alone_N = np.arange(len(weight_N))
         return _share_difference(hit_2N, alone_N, resamples=resamples, seed=seed)
-    return _difference(_class_means(one.label_N, hit_2N), resamples=resamples, seed=seed)
+    return _class_mean_difference(one.label_N, hit_2N, resamples=resamples, seed=seed)
 
 
 def few_shot_value(table: pa.Table, metric: str) -> float:
@@ -192,11 +196,14 @@ def _share_difference(
     hit_2Q: np.ndarray, picture_Q: np.ndarray, *, drawn: str = "", resamples: int, seed: int
 ) -> Difference:
     """The same, with the exact test that a share of samples allows."""
-    found = _difference(shares(hit_2Q, picture_Q), drawn=drawn, resamples=resamples, seed=seed)
+    draws = shares(hit_2Q, picture_Q)
+    found = _difference(draws, drawn=drawn, resamples=resamples, seed=seed)
+    if found.low == found.high:
+        found = _without_spread(found, int(draws.size_G.sum()), drawn)
     exact = paired_difference(*hit_2Q.tolist())
     p_value, test = exact.p_value, f"exact McNemar{drawn}"
     if share_pictures(picture_Q):
-        p_value, test = sign_flip_p_value(hit_2Q, picture_Q), "exact sign flips over pictures"
+        p_value, test = sign_flip_p_value(hit_2Q, picture_Q), FLIPS_OVER_PICTURES
     return dataclasses.replace(
         found,
         p_value=p_value,
@@ -205,6 +212,31 @@ def _share_difference(
         only_first=exact.only_first,
         only_second=exact.only_second,
     )
+
+
+def _class_mean_difference(
+    label_N: np.ndarray, hit_2N: np.ndarray, *, resamples: int, seed: int
+) -> Difference:
+    """Where classes are equally large, it is that of the share of samples."""
+    weight_N = _weights(label_N, "mean_per_class")
+    if weight_N.min() == weight_N.max():
+        alone_N = np.arange(len(weight_N))
+        return _share_difference(hit_2N, alone_N, resamples=resamples, seed=seed)
+    found = _difference(_class_means(label_N, hit_2N), resamples=resamples, seed=seed)
+    if found.low == found.high:
+        found = _without_spread(found, effective_samples(weight_N), " over weighted pictures")
+    gain_N = weight_N * (hit_2N[1].astype(np.float64) - hit_2N[0])
+    p_value = sign_flips_p_value(gain_N, draws=resamples, seed=seed)
+    return dataclasses.replace(found, p_value=p_value, test="sign flips, drawn")
+
+
+def _without_spread(found: Difference, samples: int, drawn: str) -> Difference:
+    """With the interval of a gain that is the same in every draw; of no gain it has no width."""
+    if found.difference == 0:
+        return found
+    ends = wilson_interval(abs(found.difference), samples)
+    low, high = ends if found.difference > 0 else (-ends[1], -ends[0])
+    return dataclasses.replace(found, low=low, high=high, interval=f"wilson{drawn}")
 
 
 def _class_means(label_N: np.ndarray, hit_2N: np.ndarray) -> Draws:
@@ -249,7 +281,7 @@ def _crossed(value_2SN: np.ndarray) -> Difference:
     first, second = (float(value_SN.mean()) for value_SN in value_2SN)
     found = crossed_mean(value_2SN[1] - value_2SN[0])
     gain = _gain(first, second)
-    return Difference(
+    difference = Difference(
         first=first,
         second=second,
         difference=gain,
@@ -261,6 +293,10 @@ def _crossed(value_2SN: np.ndarray) -> Difference:
         n=value_2SN.shape[2],
         subsets=value_2SN.shape[1],
     )
+    if gain and found.standard_error == 0:
+        difference = _without_spread(difference, difference.n, " over pictures")
+        return dataclasses.replace(difference, test=FLIPS_OVER_PICTURES)
+    return difference
 
 
 def _paired_ranks(first: pa.Table, second: pa.Table, metric: str) -> _Queries:
@@ -272,16 +308,12 @@ def _paired_ranks(first: pa.Table, second: pa.Table, metric: str) -> _Queries:
         raise _does_not_hold(metric)
     order_Q = _order(one.query_Q, other.query_Q)
     rank_2Q = np.stack([one.rank_Q, other.rank_Q[order_Q]])
-    alone_Q = np.arange(len(order_Q))
     direction, _ = split_direction(metric)
     if direction != "text_to_image":
-        return _Queries(rank_2Q, alone_Q, "")
-    if "picture" in first.column_names:
-        picture_Q = _pictures(first, direction)
-    elif "picture" in second.column_names:
-        picture_Q = _pictures(second, direction)[order_Q]
-    else:
-        return _Queries(rank_2Q, alone_Q, AS_IF_INDEPENDENT)
+        return _Queries(rank_2Q, np.arange(len(order_Q)), "")
+    if "picture" not in first.column_names:
+        raise _does_not_hold(metric)
+    picture_Q = _pictures(first, direction)
     return _Queries(rank_2Q, picture_Q, " over pictures" if share_pictures(picture_Q) else "")
 
 

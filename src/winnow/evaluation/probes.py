@@ -16,11 +16,13 @@ from winnow.evaluation.few_shot.harness import METHODS, SHOTS, SUBSETS, fit_all,
 from winnow.evaluation.few_shot.summary import accuracy, accuracy_over_subsets
 from winnow.evaluation.linear_probe import Chosen, LinearProbe, choose, choose_holding_out
 from winnow.evaluation.outcome import Outcome, Scored, ranking_columns
-from winnow.evaluation.ranking import TOP, Ranking
+from winnow.evaluation.ranking import Ranking, rank_scores
 from winnow.evaluation.subject import Subject, UnsuitableError
 from winnow.evaluation.zero_shot import zero_shot_measures
 from winnow.types import InputError
 
+_LACKING = ("short_classes", "absent_classes")
+"""What a few-shot probe's settings call the classes with fewer training pictures than shots."""
 _ROWS_AT_ONCE = 4096
 
 
@@ -89,19 +91,10 @@ def rank_logits(
     classifier: LinearClassifier, feature_ND: np.ndarray, label_N: np.ndarray
 ) -> Ranking:
     """The true class of every sample among all, by logit; a tie counts against the classifier."""
-    num_classes = len(classifier.bias_K)
-    rank_N = np.empty(len(label_N), dtype=np.int64)
-    top_NT = np.empty((len(label_N), min(TOP, num_classes)), dtype=np.int64)
-    score_NT = np.empty(top_NT.shape, dtype=np.float32)
-    for start in range(0, len(label_N), _ROWS_AT_ONCE):
-        block = slice(start, start + _ROWS_AT_ONCE)
-        logits_CK = classifier.logits(feature_ND[block])
-        own_C1 = np.take_along_axis(logits_CK, label_N[block, None], axis=1)
-        # The true class reaches its own logit, and so counts as the 1 of the rank.
-        rank_N[block] = (logits_CK >= own_C1).sum(axis=1)
-        top_NT[block] = np.argsort(-logits_CK, axis=1, kind="stable")[:, : top_NT.shape[1]]
-        score_NT[block] = np.take_along_axis(logits_CK, top_NT[block], axis=1)
-    return Ranking(rank_N, top_NT, score_NT)
+    starts = range(0, len(label_N), _ROWS_AT_ONCE)
+    blocks = [slice(start, start + _ROWS_AT_ONCE) for start in starts]
+    parts = [rank_scores(classifier.logits(feature_ND[rows]), label_N[rows]) for rows in blocks]
+    return Ranking(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def measure_few_shot(subject: Subject, config: FewShot, *, device: str) -> Outcome:
@@ -124,17 +117,21 @@ def measure_few_shot(subject: Subject, config: FewShot, *, device: str) -> Outco
     scored: list[Scored] = []
     tables: list[pa.Table] = []
     hits = defaultdict[tuple[str, int], list[np.ndarray]](list)
+    lacking: dict[int, dict[str, object]] = {}
     for fit in fits:
-        predicted_N = predictions(fit.fitted, test.image_ND)
+        predicted_N = predictions(fit.fitted, test.image_ND, subject.test.classnames)
         hit_N = predicted_N == label_N
         hits[fit.method, fit.shots].append(hit_N)
+        # Sizes of classes are those of every subset.
+        known = fit.fitted.settings
+        lacking[fit.shots] = {name: known[name] for name in _LACKING if name in known}
         settings = {**fit.fitted.settings, "num_shots": fit.num_shots, **_fitted_on(subject)}
         measure = accuracy(hit_N, num_classes=num_classes)
         scored.append(Scored(measure, fit.method, fit.shots, fit.subset, settings))
         tables.append(_table(fit.method, fit.shots, fit.subset, subject, predicted_N))
     for (method, shots), of_subsets in hits.items():
         measure = accuracy_over_subsets(of_subsets, num_classes=num_classes)
-        settings = {"subsets": len(of_subsets), **_fitted_on(subject)}
+        settings = {"subsets": len(of_subsets), **lacking[shots], **_fitted_on(subject)}
         scored.append(Scored(measure, method, shots, None, settings))
     return Outcome(scored, pa.concat_tables(tables))
 

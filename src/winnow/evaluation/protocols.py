@@ -1,112 +1,185 @@
-"""The protocols that fit nothing, from features to numbers and predictions.
+"""The protocols: what each needs of a set, and how it is measured. One more is one more row here.
 
-N pictures, M captions, K classes, D the width of the joint space.
+The measuring itself is in `without_fitting.py` and `probes.py`.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
-import numpy as np
-import pyarrow as pa
-
-from winnow.evaluation.embed import ImageFeatures
-from winnow.evaluation.outcome import Outcome, Scored, ranking_columns
-from winnow.evaluation.ranking import Ranking
-from winnow.evaluation.retrieval import retrieval, retrieval_measures
-from winnow.evaluation.scores import class_scores, map_11_point, mean_average_precision, roc_auc
-from winnow.evaluation.statements import (
-    answer,
-    come_in_pairs,
-    statements_measure,
-    winoground_measures,
+from winnow.evaluation.linear_probe import LinearProbe
+from winnow.evaluation.outcome import Outcome
+from winnow.evaluation.probes import FewShot, measure_few_shot, measure_linear_probe
+from winnow.evaluation.subject import Presentation, Subject
+from winnow.evaluation.without_fitting import (
+    measure_multi_label,
+    measure_retrieval,
+    measure_statements,
+    measure_zero_shot,
 )
-from winnow.evaluation.subject import UnsuitableError
-from winnow.evaluation.zero_shot import first_of_a_name, zero_shot, zero_shot_measures
+from winnow.types import InputError
 
 
-def measure_zero_shot(
-    features: ImageFeatures, class_KD: np.ndarray, classnames: Sequence[str], *, device: str
-) -> Outcome:
-    """Accuracies of a set whose pictures have one label; of two classes also ROC-AUC."""
-    label_N, num_classes = features.samples.label_N, len(class_KD)
-    ranking = zero_shot(features.image_ND, class_KD, label_N, device=device)
-    ranking = first_of_a_name(ranking, label_N, classnames)
-    measures = zero_shot_measures(ranking, label_N, num_classes=num_classes)
-    columns = {"key": features.samples.keys, "label": label_N, **ranking_columns(ranking)}
-    if num_classes == 2:
-        score_N2 = class_scores(features.image_ND, class_KD, device=device)
-        if 0 < label_N.sum() < len(label_N):
-            measures.append(roc_auc(score_N2[:, 1] - score_N2[:, 0], label_N == 1))
-        columns |= _score_columns(score_N2, label_N[:, None].tolist())
-    return Outcome([Scored(measure) for measure in measures], pa.table(columns))
+@dataclass(frozen=True, kw_only=True)
+class Protocols:
+    """What is measured, and how."""
+
+    names: tuple[str, ...] = ()
+    """Of PROTOCOLS; none: all that fit nothing, where a set has what they need."""
+    presentation: Presentation = field(default_factory=Presentation)
+    linear_probe: LinearProbe = field(default_factory=LinearProbe)
+    few_shot: FewShot = field(default_factory=FewShot)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.names if name not in PROTOCOLS]
+        if unknown:
+            raise InputError(
+                f"there is no protocol {unknown[0]!r}; there are {', '.join(PROTOCOLS)}"
+            )
+
+    def fit(self) -> bool:
+        """Whether any of them is fitted to a training split."""
+        return any(PROTOCOLS[name].fits for name in self.names)
+
+    def of(self, subject: Subject) -> tuple["Protocol", ...]:
+        """Those to run on a set."""
+        if self.names:
+            return tuple(PROTOCOLS[name] for name in self.names)
+        fit_nothing = (protocol for protocol in PROTOCOLS.values() if not protocol.fits)
+        return tuple(protocol for protocol in fit_nothing if protocol.lacks(subject) is None)
 
 
-def measure_multi_label(features: ImageFeatures, class_KD: np.ndarray, *, device: str) -> Outcome:
-    """Average precision of a set whose pictures have any number of labels."""
-    label_NK = features.samples.label_NK(len(class_KD))
-    if not label_NK.any():
-        raise UnsuitableError("a picture with a label")
-    score_NK = class_scores(features.image_ND, class_KD, device=device)
-    labels = [np.flatnonzero(row).tolist() for row in label_NK]
-    columns = {"key": features.samples.keys, **_score_columns(score_NK, labels)}
-    measures = [mean_average_precision(score_NK, label_NK), map_11_point(score_NK, label_NK)]
-    return Outcome([Scored(measure) for measure in measures], pa.table(columns))
+class Protocol(NamedTuple):
+    """One way to measure a model on a set."""
+
+    name: str
+    lacks: Callable[[Subject], str | None]
+    """What it needs and the set has not; None where it can run."""
+    needs: Callable[[Subject], Sequence[object]]
+    """The features it needs beside those of the pictures that are measured on."""
+    measure: Callable[[Subject, Protocols, str], Outcome]
+    """Its numbers; ranks or fits on the device that is named."""
+    words: Callable[[Subject], object]
+    """What texts were put into; None where no text was, or none into another."""
+    settings: Callable[[Protocols], LinearProbe | FewShot | None] = lambda asked: None
+    """Where it fits something, on a training split: how."""
+    fits: bool = False
+
+    def embed(self, subject: Subject) -> None:
+        """Have everything embedded that it needs, on all ranks in one order.
+
+        Raises InputError for a picture that cannot be read.
+        """
+        if self.lacks(subject) is None:
+            _ = subject.tested, self.needs(subject)
+
+    def prompts(self, subject: Subject) -> str:
+        """16 hex digits over `words`; empty where there are none."""
+        words = self.words(subject)
+        return "" if words is None else _digest(words)
+
+    def asked(self, subject: Subject, protocols: Protocols) -> str:
+        """16 hex digits over what its numbers depend on beside model, test pictures and prompts;
+        empty where that is nothing."""
+        settings = self.settings(protocols)
+        if settings is None:
+            return ""
+        splits = (subject.train, subject.validation)
+        return _digest((asdict(settings), [split.fingerprint for split in splits if split]))
 
 
-def measure_retrieval(features: ImageFeatures, caption_MD: np.ndarray, *, device: str) -> Outcome:
-    """Recall and median rank both ways; `caption_MD` are the distinct captions, in order."""
-    captions = features.samples.captions
-    found = retrieval(features.image_ND, caption_MD, captions.pair_P2, device=device)
-    keys, texts = np.array(features.samples.keys, object), np.array(captions.texts, object)
-    # Pairs stand in the pictures' order, so the first of a caption is its first picture's.
-    _, first_P = np.unique(captions.pair_P2[:, 1], return_index=True)
-    of_text = keys[captions.pair_P2[first_P, 0]]
-    tables = [
-        _direction_table("image_to_text", keys, keys, texts, found.image_to_text.ranking),
-        _direction_table("text_to_image", texts, of_text, keys, found.text_to_image.ranking),
-    ]
-    scored = [Scored(measure) for measure in retrieval_measures(found)]
-    return Outcome(scored, pa.concat_tables(tables))
+def _digest(of: object) -> str:
+    return hashlib.sha256(repr(of).encode()).hexdigest()[:16]
 
 
-def measure_statements(features: ImageFeatures, text_MD: np.ndarray, *, device: str) -> Outcome:
-    """How often the true statement ranks first; `text_MD` are the distinct statements, in order.
-
-    Of pictures that come in pairs, each with the other's statement beside its own, also what
-    Winoground measures.
-    """
-    statements = features.samples.statements.asked
-    answers = answer(features.image_ND, text_MD, statements, device=device)
-    scores = [scores.tolist() for scores in np.split(answers.score_S, statements.starts[1:-1])]
-    columns = {
-        "key": features.samples.keys,
-        "answer": statements.answer_N,
-        "rank": answers.rank_N,
-        "scores": pa.array(scores, pa.list_(pa.float32())),
-    }
-    measures = [statements_measure(answers, statements)]
-    if come_in_pairs(statements):
-        own_N = statements.text_S[statements.starts[:-1] + statements.answer_N]
-        width = features.image_ND.shape[1]
-        pairs = (array.reshape(-1, 2, width) for array in (features.image_ND, text_MD[own_N]))
-        measures += winoground_measures(*pairs)
-    return Outcome([Scored(measure) for measure in measures], pa.table(columns))
+def _no_labels(subject: Subject) -> str | None:
+    return "labels" if subject.test.label_kind == "none" else None
 
 
-def _score_columns(score_NK: np.ndarray, labels: list[list[int]]) -> dict[str, object]:
-    return {
-        "labels": labels,
-        "class_scores": pa.array(score_NK.tolist(), pa.list_(pa.float32())),
-    }
+def _no_captions(subject: Subject) -> str | None:
+    return None if subject.test.has_captions else "captions"
 
 
-def _direction_table(
-    direction: str,
-    queries: np.ndarray,
-    pictures: np.ndarray,
-    candidates: np.ndarray,
-    ranking: Ranking,
-) -> pa.Table:
-    columns = {"direction": [direction] * len(queries), "query": queries, "picture": pictures}
-    columns |= ranking_columns(ranking)
-    columns["top5"] = candidates[ranking.top_QK].tolist()
-    return pa.table(columns)
+def _no_statements(subject: Subject) -> str | None:
+    return None if subject.test.has_statements else "statements"
+
+
+def _nothing_to_fit(subject: Subject) -> str | None:
+    if subject.test.label_kind != "single":
+        return "pictures with one label each"
+    return None if subject.train is not None else "a split called train that is not measured on"
+
+
+def _zero_shot(subject: Subject, asked: Protocols, device: str) -> Outcome:
+    if subject.test.label_kind == "multi":
+        return measure_multi_label(subject.tested, subject.class_KD, device=device)
+    names = subject.test.classnames
+    return measure_zero_shot(subject.tested, subject.class_KD, names, device=device)
+
+
+def _retrieval(subject: Subject, asked: Protocols, device: str) -> Outcome:
+    return measure_retrieval(subject.tested, subject.caption_MD, device=device)
+
+
+def _statements(subject: Subject, asked: Protocols, device: str) -> Outcome:
+    return measure_statements(subject.tested, subject.statement_MD, device=device)
+
+
+def _linear_probe(subject: Subject, asked: Protocols, device: str) -> Outcome:
+    return measure_linear_probe(subject, asked.linear_probe, device=device)
+
+
+def _few_shot(subject: Subject, asked: Protocols, device: str) -> Outcome:
+    return measure_few_shot(subject, asked.few_shot, device=device)
+
+
+def _prompts(subject: Subject) -> object:
+    return subject.test.classnames, subject.test.templates
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            name="zero-shot",
+            lacks=_no_labels,
+            needs=lambda subject: (subject.class_KD,),
+            measure=_zero_shot,
+            words=_prompts,
+        ),
+        Protocol(
+            name="retrieval",
+            lacks=_no_captions,
+            needs=lambda subject: (subject.caption_MD,),
+            measure=_retrieval,
+            words=lambda subject: None if subject.caption == "{}" else subject.caption,
+        ),
+        Protocol(
+            name="statements",
+            lacks=_no_statements,
+            needs=lambda subject: (subject.statement_MD,),
+            measure=_statements,
+            words=lambda subject: None,
+        ),
+        Protocol(
+            name="linear-probe",
+            lacks=_nothing_to_fit,
+            needs=lambda subject: (subject.training, subject.validating),
+            measure=_linear_probe,
+            words=lambda subject: None,
+            settings=lambda asked: asked.linear_probe,
+            fits=True,
+        ),
+        Protocol(
+            name="few-shot",
+            lacks=_nothing_to_fit,
+            needs=lambda subject: (subject.training, subject.class_KD),
+            measure=_few_shot,
+            words=_prompts,
+            settings=lambda asked: asked.few_shot,
+            fits=True,
+        ),
+    )
+}
+"""By name, in the order in which they are run."""

@@ -101,6 +101,19 @@ def rank_both_ways(
     return for_left.ranking(), for_right.ranking()
 
 
+def rank_scores(score_NK: np.ndarray, label_N: np.ndarray) -> Ranking:
+    """The same of scores that are there already, such as a classifier's logits, float32.
+
+    They have no common scale, so only equal ones tie; a tie counts against the classifier here too.
+    """
+    own_N1 = np.take_along_axis(score_NK, label_N[:, None], axis=1)
+    # The true class reaches its own score, and so counts as the 1 of the rank.
+    rank_N = (score_NK >= own_N1).sum(axis=1)
+    # Equal scores stand in the classes' order.
+    top_NT = np.argsort(-score_NK, axis=1, kind="stable")[:, :TOP]
+    return Ranking(rank_N, top_NT, np.take_along_axis(score_NK, top_NT, axis=1))
+
+
 def normalised(features_QD: np.ndarray) -> np.ndarray:
     """Each row at length 1 (a zero row stays zero), float32. Raises ValueError if not finite."""
     return unit_rows(features_QD).numpy()

@@ -1,7 +1,7 @@
 """What an evaluation leaves behind: `results.jsonl`, and predictions for every sample.
 
 One row of `results.jsonl` is one number with all that is needed to compare it a month later. The
-predictions (one parquet per task and protocol) let two models be compared sample by sample:
+predictions (one parquet per task, split and protocol) let two models be compared sample by sample:
 
 - zero-shot, linear-probe: key, label, rank (of the true class, 1 is best), top5 (class ids),
   scores (cosines; logits of a probe). Several labels a picture, or two classes: also labels,
@@ -9,12 +9,16 @@ predictions (one parquet per task and protocol) let two models be compared sampl
 - retrieval: direction, query (picture's key, or caption), picture (that key, or the first that has
   the caption), rank (of the best right answer), top5 (captions, or keys), scores
 - statements: key, answer, rank, scores
-- few-shot: method, shots, subset, key, label, predicted
+- few-shot: method, shots, subset, key, label, predicted (-1 where classes tie)
+
+The parquet's metadata says which model saw what (`PREDICTED_BY`), as the rows do: a kill may leave
+new predictions beside old rows.
 """
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +26,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from winnow.config import from_dict
 from winnow.data.folder import partial_name, waiting_for
+from winnow.predictions import predictions_file
 from winnow.types import InputError
 
 RESULTS_FILE = "results.jsonl"
-PREDICTIONS = "predictions"
+PREDICTED_BY = (
+    *("model_fingerprint", "precision", "dataset_fingerprint", "split", "prompts", "asked"),
+)
+"""Fields of a result that its predictions repeat."""
+_METADATA_KEY = b"winnow"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +59,8 @@ class Result:
     """Which of the few-shot subsets; null for the mean over them."""
     metric: str
     """"top1", "mean_per_class", "map", "roc_auc", "image_to_text_recall@1", ..."""
+    is_main: bool = False
+    """Whether the set counts by this metric; see `task_table.py: main_metrics`."""
     value: float
     """0 to 1; a rank from 1; effective robustness from -1 to 1."""
     standard_error: float
@@ -67,6 +79,8 @@ class Result:
     """What the model computed in."""
     prompts: str
     """A hash of class names and prompts; empty where none were used."""
+    asked: str = ""
+    """A hash of a probe's options and of the pictures it was fitted on; empty where none was."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What a probe chose, and on which data."""
     seconds: float
@@ -77,26 +91,43 @@ class Result:
     """UTC, ISO 8601."""
 
 
-def write_results(folder: Path, results: Sequence[Result]) -> None:
-    """Add the results of one model to the file in `folder`.
+def write_results(
+    folder: Path, results: Sequence[Result], *, predictions: pa.Table | None = None
+) -> list[Result]:
+    """Add the results of one model to the file in `folder`, and the predictions behind the first.
 
-    Whatever was measured before of a task and protocol goes, as its predictions do, and so does all
-    of other weights: what stands together in the file is of one model.
+    Whatever was measured before of a split and protocol goes, as its predictions do, and so does
+    all of other weights: what stands together in the file is of one model. Returns what went.
     """
-    measured = {(result.task, result.protocol) for result in results}
+    measured = {_measured(result) for result in results}
     weights = {result.model_fingerprint for result in results}
+    gone: list[Result] = []
+
+    def added(old: list[Result]) -> list[Result]:
+        stays = [row.model_fingerprint in weights and _measured(row) not in measured for row in old]
+        gone.extend(row for row, stay in zip(old, stays, strict=True) if not stay)
+        for row in gone:
+            predictions_path(folder, row).unlink(missing_ok=True)
+        if predictions is not None:
+            _write_predictions(folder, results[0], predictions)
+        return [*(row for row, stay in zip(old, stays, strict=True) if stay), *results]
+
+    change_results(folder, added)
+    return gone
+
+
+def _measured(row: Result) -> tuple[str, str, str]:
+    return row.task, row.split, row.protocol
+
+
+def change_results(folder: Path, change: Callable[[list[Result]], list[Result]]) -> None:
+    """Put what `change` makes of the results in `folder` in their place, one writer at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     with waiting_for(folder):
         old = read_results(folder) if (folder / RESULTS_FILE).exists() else []
-        kept = [
-            result
-            for result in old
-            if result.model_fingerprint in weights
-            and (result.task, result.protocol) not in measured
-        ]
-        rows = [json.dumps(dataclasses.asdict(result)) + "\n" for result in [*kept, *results]]
+        rows = [json.dumps(dataclasses.asdict(result)) + "\n" for result in change(old)]
         partial = folder / partial_name(RESULTS_FILE)
-        partial.write_text("".join(rows))
+        partial.write_text("".join(rows), encoding="utf-8")
         partial.replace(folder / RESULTS_FILE)
 
 
@@ -122,26 +153,47 @@ def read_results(folder: Path) -> list[Result]:
     if not path.is_file():
         raise InputError(f"{path} does not exist: measure the model with `winnow evaluate`")
     results = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            results.append(Result(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
+            result = from_dict(Result, json.loads(line), where="it")
+            if not math.isfinite(result.value):
+                raise ValueError("value is not finite")
+        except (ValueError, TypeError, InputError) as error:
             raise InputError(
                 f"{path} line {number} is not a result ({error}): take the line out, or delete the "
                 "file and measure again with `winnow evaluate`"
             ) from error
+        results.append(result)
     return results
 
 
-def predictions_path(folder: Path, task: str, protocol: str) -> Path:
-    """Where the predictions of one task and protocol are."""
-    return folder / PREDICTIONS / f"{task}-{protocol}.parquet"
+def predictions_path(folder: Path, row: Result) -> Path:
+    """Where the predictions of a result are, which those of its split and protocol share."""
+    return predictions_file(folder, task=row.task, split=row.split, protocol=row.protocol)
 
 
-def write_predictions(folder: Path, task: str, protocol: str, table: pa.Table) -> None:
-    """Write the predictions so that the file appears whole or not at all."""
-    path = predictions_path(folder, task, protocol)
+def not_of(table: pa.Table, result: Result) -> list[str]:
+    """The fields in which predictions are of something else than `result`.
+
+    None where the file does not say.
+    """
+    written = (table.schema.metadata or {}).get(_METADATA_KEY)
+    if written is None:
+        return []
+    made_by = json.loads(written)
+    return [name for name, own in _made_by(result).items() if made_by.get(name) != own]
+
+
+def _made_by(result: Result) -> dict[str, str]:
+    return {name: getattr(result, name) for name in PREDICTED_BY}
+
+
+def _write_predictions(folder: Path, row: Result, predictions: pa.Table) -> None:
+    """Write them so that the file appears whole or not at all."""
+    made_by = json.dumps(_made_by(row), sort_keys=True)
+    metadata = {**(predictions.schema.metadata or {}), _METADATA_KEY: made_by}
+    path = predictions_path(folder, row)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(partial_name(path.name))
-    pq.write_table(table, partial)
+    pq.write_table(predictions.replace_schema_metadata(metadata), partial)
     partial.replace(path)

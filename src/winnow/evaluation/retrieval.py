@@ -109,7 +109,7 @@ def _recall(direction: Direction, k: int, *, metric: str) -> Measure:
     return Measure(metric, value, error, *ends, "wilson over pictures", len(rank_Q), chance)
 
 
-def median_rank(direction: Direction, *, metric: str, seed: int = 0) -> Measure:
+def median_rank(direction: Direction, *, metric: str) -> Measure:
     """The smallest rank that at least half of the queries reach, with its bootstrap interval.
 
     Of independent queries that is the h-th of the Q ranks in order, h = ceil(Q / 2). A resample
@@ -121,12 +121,12 @@ def median_rank(direction: Direction, *, metric: str, seed: int = 0) -> Measure:
     if share_pictures(direction.picture_Q):
         found = medians(rank_Q[None], direction.picture_Q)
         (value,) = found.values()
-        median_B = found.draw(found.metrics[0], resamples=RESAMPLES, seed=seed)
+        median_B = found.draw(found.metrics[0], resamples=RESAMPLES, seed=0)
         return _drawn(metric, value, median_B, OVER_PICTURES, len(rank_Q), chance)
     ordered_Q = np.sort(rank_Q)
     n = len(ordered_Q)
     half = (n + 1) // 2
-    uniform_B = np.random.default_rng((seed, n)).beta(half, n + 1 - half, size=RESAMPLES)
+    uniform_B = np.random.default_rng((0, n)).beta(half, n + 1 - half, size=RESAMPLES)
     median_B = ordered_Q[np.minimum((uniform_B * n).astype(np.int64), n - 1)]
     return _drawn(metric, float(ordered_Q[half - 1]), median_B, "bootstrap", n, chance)
 

@@ -7,11 +7,15 @@ x is the accuracy in distribution, y the accuracy under the shift, both fraction
 (a, b) a least-squares line through baseline models on logit axes. The line says what it was fitted
 on and over which x; beyond that it is extrapolated, and every row says so.
 
-The error of ρ is by the delta method, from the two samples over which x and y are measured:
+The error of ρ is by the delta method, from the two samples over which x and y are measured and
+from the n baseline models that the line goes through (s² of their residuals, on logit axes):
 
-    Var ρ = y (1 - y) / n_y + (a e (1 - e))² / (n_x x (1 - x))    e = g⁻¹(a g(x) + b)
+    Var ρ = V + L    V = y (1 - y) / n_y + (a e (1 - e))² / (n_x x (1 - x))    e = g⁻¹(a g(x) + b)
+                     L = (e (1 - e))² s² (1 / n + (g(x) - mean g)² / Σ (g_i - mean g)²)
 
-It does not hold how far one baseline model lies from the line; that is `Line.scatter`.
+The 95 % interval is ρ ± sqrt(z² V + t² L), t of n - 2 degrees of freedom. Two models leave no
+residual, so nothing is known of L. Of a published line only a and b are known, and L is left out.
+ρ is against the line, so neither holds how far one baseline model lies from it: `Line.scatter`.
 """
 
 import math
@@ -23,7 +27,7 @@ from typing import NamedTuple
 
 from winnow.evaluation.measures import Measure
 from winnow.evaluation.results import Result
-from winnow.statistics import NORMAL_95
+from winnow.statistics import NORMAL_95, t_quantile
 from winnow.types import InputError
 
 TEST_BED = "least squares on the standard models of Taori et al.'s test-bed, robustness_top1s.csv"
@@ -48,6 +52,17 @@ class Accuracy(NamedTuple):
         return self.inside * (1 - self.inside) / self.n
 
 
+class Fit(NamedTuple):
+    """What says how sure a fitted line is, on logit axes."""
+
+    residual_variance: float
+    """s²; inf from two models, which leave no residual."""
+    mean: float
+    """Of the baseline models' x."""
+    squares: float
+    """Sum of the squared distances of their x from it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """What accuracy under a shift goes with which accuracy without it, on logit axes."""
@@ -66,10 +81,20 @@ class Line:
     """Standard deviation of their accuracies under the shift around the line; None from two."""
     source: str
     """Where the line comes from, for people."""
+    fit: Fit | None = None
+    """None of a published line."""
 
     def expected(self, accuracy_in: Accuracy) -> float:
         """The accuracy under the shift of a baseline model."""
         return _logistic(self.slope * _logit(accuracy_in.inside) + self.intercept)
+
+    def variance(self, accuracy_in: Accuracy) -> float:
+        """Of `expected`, were other baseline models drawn; 0 of a published line."""
+        if self.fit is None:
+            return 0.0
+        expected, away = self.expected(accuracy_in), _logit(accuracy_in.inside) - self.fit.mean
+        leverage = 1 / self.n + away**2 / self.fit.squares
+        return (expected * (1 - expected)) ** 2 * self.fit.residual_variance * leverage
 
     def is_extrapolated(self, accuracy_in: Accuracy) -> bool:
         """Whether no baseline model was as weak, or as strong."""
@@ -82,15 +107,17 @@ class Robustness:
 
     value: float
     standard_error: float
+    """inf from a line through two models, as is `half_width`."""
+    half_width: float
+    """Of the 95 % interval."""
     expected: float
     extrapolated: bool
 
     def measure(self, n: int) -> Measure:
         """As a result over `n` samples of the shift."""
-        half_width = NORMAL_95 * self.standard_error
-        ends = self.value - half_width, self.value + half_width
+        ends = self.value - self.half_width, self.value + self.half_width
         return Measure(
-            "effective_robustness",
+            EFFECTIVE,
             self.value,
             self.standard_error,
             *ends,
@@ -133,6 +160,19 @@ class RobustnessRow:
 
 
 IMAGENET = "imagenet1k"
+EFFECTIVE = "effective_robustness"
+"""The metric ρ."""
+ON_SUBSET = "accuracy_on_subset"
+"""The metric of ImageNet's pictures of the classes of one shift, among these classes."""
+NUM_CLASSES = {
+    IMAGENET: 1000,
+    "imagenetv2": 1000,
+    "imagenet_sketch": 1000,
+    "imagenet-r": 200,
+    "imagenet-a": 200,
+    "objectnet": 113,
+}
+"""Accuracies over other numbers of classes, under the same names, are others."""
 
 _FITS = (
     # under the shift, x on its classes alone, slope, intercept, r², models, x from, to, scatter
@@ -174,10 +214,14 @@ def effective_robustness(accuracy_in: Accuracy, accuracy_shift: Accuracy, line: 
     expected = line.expected(accuracy_in)
     inside = accuracy_in.inside
     steepness = line.slope * expected * (1 - expected) / (inside * (1 - inside))
-    variance = accuracy_shift.variance + steepness**2 * accuracy_in.variance
+    sampled = accuracy_shift.variance + steepness**2 * accuracy_in.variance
+    fitted = line.variance(accuracy_in)
+    # Only the line's part rests on few residuals: with t over both, three models' 95 % are 100 %.
+    t = t_quantile(0.95, line.n - 2) if 0 < fitted < math.inf else NORMAL_95
     return Robustness(
         value=accuracy_shift.value - expected,
-        standard_error=math.sqrt(variance),
+        standard_error=math.sqrt(sampled + fitted),
+        half_width=math.sqrt(NORMAL_95**2 * sampled + t**2 * fitted),
         expected=expected,
         extrapolated=line.is_extrapolated(accuracy_in),
     )
@@ -202,6 +246,8 @@ def fit_line(points: Sequence[tuple[Accuracy, Accuracy]], *, source: str) -> Lin
         for x, (_, shift) in zip(x_N, points, strict=True)
     ]
     values = [accuracy.value for accuracy, _ in points]
+    residuals = [y - slope * x - intercept for x, y in zip(x_N, y_N, strict=True)]
+    squares, mean = math.fsum(left**2 for left in residuals), statistics.fmean(x_N)
     return Line(
         slope=slope,
         intercept=intercept,
@@ -212,6 +258,11 @@ def fit_line(points: Sequence[tuple[Accuracy, Accuracy]], *, source: str) -> Lin
         high=max(values),
         scatter=math.sqrt(math.fsum(missed) / (n - 2)) if n > 2 else None,
         source=source,
+        fit=Fit(
+            residual_variance=squares / (n - 2) if n > 2 else math.inf,
+            mean=mean,
+            squares=math.fsum((x - mean) ** 2 for x in x_N),
+        ),
     )
 
 
@@ -244,7 +295,8 @@ def fitted_shift(in_distribution: str, name: str, baselines: Iterable[Result]) -
         on_subset=on_subset,
         line=fit_line(points, source=source),
         note=(
-            f"only {len(points)} baseline models: the line says nothing of how well it fits"
+            f"only {len(points)} baseline models: the line says nothing of how well it fits, so "
+            "there is no ±"
             if len(points) < 3
             else ""
         ),
@@ -286,23 +338,30 @@ def accuracy_pairs(
         }
         for chosen in (
             [row for row in results if _is_first(row, in_distribution, name, on_subset=on_subset)],
-            [row for row in results if _is_top1(row) and same_set(row.task, name)],
+            [row for row in results if _is_top1(row, name)],
         )
     ]
     return [(*first[model], second[model][1]) for model in first if model in second]
 
 
 def _is_first(row: Result, in_distribution: str, name: str, *, on_subset: bool) -> bool:
-    if not same_set(row.task, in_distribution):
-        return False
     if not on_subset:
-        return _is_top1(row)
-    is_subset = (row.protocol, row.metric) == ("robustness", "accuracy_on_subset")
-    return is_subset and same_set(row.method, name)
+        return _is_top1(row, in_distribution)
+    is_subset = (row.protocol, row.metric) == ("robustness", ON_SUBSET)
+    return is_subset and same_set(row.task, in_distribution) and same_set(row.method, name)
 
 
-def _is_top1(row: Result) -> bool:
-    return (row.protocol, row.metric) == ("zero-shot", "top1")
+def _is_top1(row: Result, name: str) -> bool:
+    is_top1 = (row.protocol, row.metric) == ("zero-shot", "top1")
+    return is_top1 and same_set(row.task, name) and wrong_classes(row) is None
+
+
+def wrong_classes(row: Result) -> int | None:
+    """How many classes a set of ImageNet's family has, if `row` is over another number of them."""
+    for name, num_classes in NUM_CLASSES.items():
+        if same_set(row.task, name) and row.num_classes not in (None, num_classes):
+            return num_classes
+    return None
 
 
 def same_set(name: str, other: str) -> bool:

@@ -13,8 +13,9 @@ et al. 2010, "The PASCAL Visual Object Classes Challenge", 4.2), which VOC2007 i
 over classes leave out classes without a positive. Pictures of equal scores share a threshold, so
 the order of a data set does not matter and a constant model has chance.
 
-Intervals: bootstrap over pictures, each class's order being sorted once; N pictures, K classes, B
-resamples.
+Intervals: bootstrap over pictures, each class's order being sorted once. Where all draws are alike,
+as those of a model without a mistake, Wilson's over the positives, or of ROC-AUC over the rarer
+class. N pictures, K classes, B resamples.
 """
 
 from collections.abc import Callable
@@ -23,13 +24,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from winnow.evaluation.measures import Measure
+from winnow.evaluation.measures import Measure, bootstrapped, effective_samples
 from winnow.evaluation.ranking import unit_rows
-from winnow.resampling import Metric, bootstrap, percentile_interval
+from winnow.resampling import Metric, bootstrap
 
 BLOCK_PICTURES = 2**14
-BLOCK_COUNTS = 2**21
-"""Counts of resamples held at once; what is made of them is a few times as much."""
 Points = Callable[["_Ordered", np.ndarray], np.ndarray]
 """From an order and how often each of its pictures is drawn (B, N) to B values; NaN where
 undefined."""
@@ -83,7 +82,16 @@ def roc_auc(score_N: np.ndarray, positive_N: np.ndarray) -> Measure:
         raise ValueError("ROC-AUC needs positives and negatives")
     n, metric = len(score_N), partial(_roc_auc, _ordered(score_N, positive_N))
     value = float(metric(np.ones((1, n)))[0])
-    return _measure("roc_auc", value, bootstrap(metric, n, block=BLOCK_COUNTS), n, 0.5)
+    positives = int(positive_N.sum())
+    return bootstrapped(
+        "roc_auc",
+        value,
+        _defined(bootstrap(metric, n)),
+        n=n,
+        chance=0.5,
+        samples=min(positives, n - positives),
+        over="the rarer class",
+    )
 
 
 def of_draws(metric: str, score_NK: np.ndarray, label_NK: np.ndarray) -> Metric:
@@ -104,15 +112,24 @@ def _mean_over_classes(
     *,
     metric: str,
 ) -> Measure:
+    occurs_K = label_NK.any(axis=0)
+    score_NK, label_NK = score_NK[:, occurs_K], label_NK[:, occurs_K]
     n, positives_K = len(label_NK), label_NK.sum(axis=0)
-    positives_K = positives_K[positives_K > 0]
     if not len(positives_K):
         raise ValueError("no class has a positive, so there is no average precision")
     mean = _class_mean(score_NK, label_NK, points)
     value = float(mean(np.ones((1, n)))[0])
     expected = float(np.mean([chance(int(positives), n) for positives in positives_K]))
-    value_B = bootstrap(mean, n, block=BLOCK_COUNTS)
-    return _measure(metric, value, value_B, len(positives_K), expected)
+    return bootstrapped(
+        metric,
+        value,
+        _defined(bootstrap(mean, n)),
+        n=len(positives_K),
+        chance=expected,
+        # What a picture counts: its share of the positives of every class that it shows.
+        samples=effective_samples((label_NK / positives_K).sum(axis=1)),
+        over="positives",
+    )
 
 
 def _class_mean(score_NK: np.ndarray, label_NK: np.ndarray, points: Points) -> Metric:
@@ -129,11 +146,9 @@ def _class_mean(score_NK: np.ndarray, label_NK: np.ndarray, points: Points) -> M
     return mean
 
 
-def _measure(metric: str, value: float, value_B: np.ndarray, n: int, chance: float) -> Measure:
-    # Of few positives some resamples hold none at all: those have no value.
-    value_B = value_B[np.isfinite(value_B)]
-    low, high = percentile_interval(value_B)
-    return Measure(metric, value, float(value_B.std(ddof=1)), low, high, "bootstrap", n, chance)
+def _defined(value_B: np.ndarray) -> np.ndarray:
+    """Of few positives some resamples hold none at all: those have no value."""
+    return value_B[np.isfinite(value_B)]
 
 
 def _ordered(score_N: np.ndarray, positive_N: np.ndarray) -> _Ordered:

@@ -6,18 +6,26 @@ the accuracy over these alone (`imagenet_subsets.py`). It is measured along with
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from winnow.evaluation.imagenet_subsets import SUBSETS, imagenet_subset, subset_of
 from winnow.evaluation.measures import share_within
 from winnow.evaluation.outcome import Scored
-from winnow.evaluation.results import Result
-from winnow.evaluation.robustness import IMAGENET, robustness_rows, same_set
+from winnow.evaluation.results import Result, change_results
+from winnow.evaluation.robustness import (
+    EFFECTIVE,
+    IMAGENET,
+    ON_SUBSET,
+    robustness_rows,
+    same_set,
+    wrong_classes,
+)
 from winnow.evaluation.subject import Subject
 from winnow.evaluation.zero_shot import first_of_a_name, zero_shot
 
 
 def measure_on_subsets(subject: Subject, *, device: str) -> Iterator[Scored]:
-    """ "accuracy_on_subset" for each shift that shows some classes; nothing for other sets."""
+    """ON_SUBSET for each shift that shows some classes; nothing for other sets."""
     if not same_set(subject.test.name, IMAGENET) or len(subject.class_KD) != 1000:
         return
     features = subject.tested
@@ -31,9 +39,31 @@ def measure_on_subsets(subject: Subject, *, device: str) -> Iterator[Scored]:
             ranking = zero_shot(image_MD, class_SD, label_M, device=device)
             rank_M = first_of_a_name(ranking, label_M, names).rank_Q
             chance = 1 / len(class_SD)
-            yield Scored(
-                share_within(rank_M, 1, metric="accuracy_on_subset", chance=chance), method=name
+            yield Scored(share_within(rank_M, 1, metric=ON_SUBSET, chance=chance), method=name)
+
+
+def refresh_robustness(folder: Path) -> list[Result]:
+    """ρ against the published lines from all accuracies in `folder`, in place of what was there."""
+    found: list[Result] = []
+
+    def refreshed(results: list[Result]) -> list[Result]:
+        found.extend(effective_robustness_rows(results))
+        return [*(row for row in results if row.metric != EFFECTIVE), *found]
+
+    change_results(folder, refreshed)
+    return found
+
+
+def unlike_imagenet(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
+    """Sets that are called like one of ImageNet's family, with other classes; what that means."""
+    for row in results:
+        num_classes = wrong_classes(row)
+        if num_classes is not None and (row.protocol, row.metric) == ("zero-shot", "top1"):
+            why = (
+                f"no effective robustness, since it has {row.num_classes:,} classes and the set of "
+                f"that name {num_classes:,}"
             )
+            yield row.task, why
 
 
 def effective_robustness_rows(results: Sequence[Result]) -> list[Result]:

@@ -1,13 +1,13 @@
 """An evaluation set as the protocols see it: its splits, and a model's features of what they need.
 
-Which split is which goes by its name: "test" is measured on where there is one, else what is held
-out for validation; a probe is fitted on "train", and chosen on a validation split that is not
-measured on. Everything is embedded when it is first asked for, on all ranks together.
+Which split is which goes by its name: unless another is asked for, "test" is measured on where
+there is one, else what is held out for validation; a probe is fitted on "train", and chosen on a
+validation split that is not measured on. Everything is embedded when it is first asked for, on all
+ranks together.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,14 +17,58 @@ from winnow.evaluation.embed import Embedder, ImageFeatures
 from winnow.evaluation.sets import EvaluationSet, MissingSetError, open_set, splits_of
 from winnow.types import InputError
 
-PROBES = ("linear-probe", "few-shot")
-"""The protocols that fit something, on a training split."""
-PROTOCOLS = ("zero-shot", "retrieval", "statements", *PROBES)
 _VALIDATION = ("val", "validation", "valid", "dev")
 
 
 class UnsuitableError(InputError):
     """A protocol cannot be run on a set; the words say what it needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presentation:
+    """Which split of a set is measured, and in which words its texts are put to the model."""
+
+    split: str | None = None
+    """The one to measure on; None: test, else the first that is held out for validation."""
+    classnames: tuple[str, ...] = ()
+    """In label order, in the place of the set's own; none: the set's own."""
+    templates: tuple[str, ...] = ()
+    """Prompts, in which "{c}" stands for the class; none: the set's own."""
+    caption: str = "{}"
+    """What a caption is put into before it is embedded; DiHT's is "a photo of {}."."""
+
+    def __post_init__(self) -> None:
+        if "{}" not in self.caption:
+            raise InputError(f"the caption template {self.caption!r} has no {{}} for the caption")
+
+    def measured(self, present: Sequence[str], place: Path | str) -> str:
+        """The split to measure on. Raises MissingSetError where it is not among `present`."""
+        if self.split is not None:
+            # Whether it is there, opening it says.
+            return self.split
+        test = next((split for split in ("test", *_VALIDATION) if split in present), None)
+        if test is None:
+            raise MissingSetError(
+                f"{place} has no split to measure on: it has {', '.join(present)}, and "
+                f"{', '.join(('test', *_VALIDATION))} would be taken, the first that is there; "
+                "name another with --split"
+            )
+        return test
+
+    def put(self, opened: EvaluationSet) -> EvaluationSet:
+        """The set in these words. Raises InputError where the names are not one a class."""
+        if opened.label_kind == "none":
+            return opened
+        if self.classnames and len(self.classnames) != len(opened.classnames):
+            raise InputError(
+                f"{opened.folder} has {len(opened.classnames)} classes, and the class names that "
+                f"are given are {len(self.classnames)}: one a line, in the order of its labels"
+            )
+        return replace(
+            opened,
+            classnames=self.classnames or opened.classnames,
+            templates=self.templates or opened.templates,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,7 +92,7 @@ class Subject:
         name: str,
         embedder: Embedder,
         with_training: bool,
-        caption: str,
+        presentation: Presentation,
         records: Path,
     ) -> "Subject":
         """Open and check the splits that are needed of the set at `place`.
@@ -56,16 +100,11 @@ class Subject:
         Raises MissingSetError where there is none, and InputError for one that is not whole.
         """
         present = splits_of(place)
-        test = next((split for split in ("test", *_VALIDATION) if split in present), None)
-        if test is None:
-            raise MissingSetError(
-                f"{place} has no split to measure on: it has {', '.join(present)}, and "
-                f"{', '.join(('test', *_VALIDATION))} would be taken, the first that is there"
-            )
+        test = presentation.measured(present, place)
         chosen = {"test": test}
         if with_training:
             rest = [split for split in _VALIDATION if split in present and split != test]
-            chosen |= {"train": "train"} if "train" in present else {}
+            chosen |= {"train": "train"} if "train" in present and test != "train" else {}
             chosen |= {"validation": rest[0]} if rest else {}
         opened = {
             role: open_set(place, split=split, name=name, records=records)
@@ -73,38 +112,11 @@ class Subject:
         }
         return cls(
             embedder=embedder,
-            test=opened["test"],
+            test=presentation.put(opened["test"]),
             train=opened.get("train"),
             validation=opened.get("validation"),
-            caption=caption,
+            caption=presentation.caption,
         )
-
-    def lacks(self, protocol: str) -> str | None:
-        """What a protocol needs and this set has not; None where it can run."""
-        single = self.test.label_kind == "single"
-        if protocol == "zero-shot":
-            return "labels" if self.test.label_kind == "none" else None
-        if protocol == "retrieval":
-            return None if self.test.has_captions else "captions"
-        if protocol == "statements":
-            return None if self.test.has_statements else "statements"
-        if not single:
-            return "pictures with one label each"
-        return None if self.train is not None else "a split called train"
-
-    def embed(self, protocols: Sequence[str]) -> None:
-        """Have everything embedded that these protocols need."""
-        runs = [protocol for protocol in protocols if self.lacks(protocol) is None]
-        needs = {
-            "zero-shot": ("class_KD",),
-            "retrieval": ("caption_MD",),
-            "statements": ("statement_MD",),
-            "linear-probe": ("training", "validating"),
-            "few-shot": ("training", "class_KD"),
-        }
-        # In one order on all ranks.
-        for name in dict.fromkeys(["tested", *(need for run in runs for need in needs[run])]):
-            getattr(self, name)
 
     @cached_property
     def tested(self) -> ImageFeatures:
@@ -138,21 +150,13 @@ class Subject:
         texts = self.tested.samples.statements.texts
         return self.embedder.texts(texts, what=f"statements of {self.test.name}")
 
-    def prompts(self, protocol: str) -> str:
-        """16 hex digits over what texts were put into; empty where no text was, or none into
-        another."""
-        if protocol in ("zero-shot", "few-shot"):
-            return _digest((self.test.classnames, self.test.templates))
-        is_plain = protocol != "retrieval" or self.caption == "{}"
-        return "" if is_plain else _digest(self.caption)
-
-
-def _digest(texts: object) -> str:
-    return hashlib.sha256(repr(texts).encode()).hexdigest()[:16]
-
 
 def open_subjects(
-    places: Mapping[str, Path | str], protocols: Sequence[str], *, embedder: Embedder, caption: str
+    places: Mapping[str, Path | str],
+    *,
+    embedder: Embedder,
+    with_training: bool,
+    presentation: Presentation,
 ) -> tuple[list[Subject], dict[str, str]]:
     """Every set that is there, and for every other one why it is not."""
     subjects, missing = [], {}
@@ -162,8 +166,8 @@ def open_subjects(
                 place,
                 name=name,
                 embedder=embedder,
-                with_training=any(protocol in PROBES for protocol in protocols),
-                caption=caption,
+                with_training=with_training,
+                presentation=presentation,
                 records=embedder.cache / "sets",
             )
         except MissingSetError as error:

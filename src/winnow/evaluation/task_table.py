@@ -8,6 +8,7 @@ those of the paper.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -85,6 +86,21 @@ class TaskTable:
         """The tasks that are measured on a set, its name with or without the hub's prefix; none
         for a set that is the user's own."""
         return tuple(task for task in self.tasks if bare_name(task.set) == bare_name(name))
+
+
+def main_metrics(name: str, protocol: str, there: Collection[str]) -> list[str]:
+    """What a set counts by, of the metrics that are there: those of its tasks, and for probes those
+    of zero-shot; of a set that the table does not know, the first of accuracy, average precision
+    and ROC-AUC; of retrieval, recall at 1 both ways.
+    """
+    of = "zero-shot" if protocol in ("linear-probe", "few-shot") else protocol
+    known = [task.metric for task in task_table().of_set(name) if task.protocol == of]
+    if found := [metric for metric in known if metric in there]:
+        return found
+    for metric in ("top1", "map", "roc_auc"):
+        if metric in there:
+            return [metric]
+    return ["image_to_text_recall@1", "text_to_image_recall@1"]
 
 
 def bare_name(name: str) -> str:

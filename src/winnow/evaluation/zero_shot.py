@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from winnow.evaluation.measures import Measure, share_within
+from winnow.evaluation.measures import Measure, bootstrapped, effective_samples, share_within
 from winnow.evaluation.ranking import BLOCK_ELEMENTS, Ranking, one_each, rank
-from winnow.resampling import bootstrap_groups, percentile_interval
+from winnow.resampling import bootstrap_groups
 
 
 def zero_shot(
@@ -65,15 +65,12 @@ def mean_per_class(hit_N: np.ndarray, label_N: np.ndarray, *, num_classes: int) 
         right_B = drawn_BG[:, : len(hits_K)] @ weight_K
         return right_B / (right_B + drawn_BG[:, len(hits_K) :] @ weight_K)
 
-    value_B = bootstrap_groups(metric, size_G)
-    low, high = percentile_interval(value_B)
-    return Measure(
+    return bootstrapped(
         "mean_per_class",
         float((hits_K / count_K).mean()),
-        float(value_B.std(ddof=1)),
-        low,
-        high,
-        "bootstrap",
-        len(count_K),
-        1 / num_classes,
+        bootstrap_groups(metric, size_G),
+        n=len(count_K),
+        chance=1 / num_classes,
+        samples=effective_samples(np.repeat(weight_K, count_K)),
+        over="weighted pictures",
     )

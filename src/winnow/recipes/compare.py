@@ -1,5 +1,6 @@
 """What `winnow compare` takes and does: is the second model better than the first?"""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -12,6 +13,8 @@ from winnow.config import write_json
 from winnow.evaluation.comparing import Comparison, Comparisons, compare, shots_words
 from winnow.predictions import split_direction
 from winnow.recipes.evaluations import evaluation_folder
+from winnow.reports.evaluation_rows import metric_words
+from winnow.reports.table import format_p, plain_table, short_p
 from winnow.types import InputError
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ class Compare:
 
 def run_compare(options: Compare, *, say: Callable[..., None]) -> None:
     """Compare, and say what came out."""
+    if options.out is not None:
+        _require_place(options.out)
     found = compare(
         evaluation_folder(options.first),
         evaluation_folder(options.second),
@@ -57,19 +62,22 @@ def run_compare(options: Compare, *, say: Callable[..., None]) -> None:
         say(f"written to {options.out}", markup=False)
 
 
+def _require_place(out: Path) -> None:
+    """Make the file's folder. Raises InputError where the file could not be written in the end."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        is_possible = not out.is_dir() and os.access(out.parent, os.W_OK)
+    except OSError:
+        is_possible = False
+    if not is_possible:
+        raise InputError(f"{out} cannot be written: name another file with --out")
+
+
 def comparison_table(found: Comparisons) -> "Table":
     """Every comparison for the terminal, 80 columns wide: percent, points and their interval."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title="second against first, %",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = plain_table("second against first, %", show_edge=False)
     table.add_column("", overflow="fold")
     for name in ("first", "second", "change, 95 %", "p", "Holm", "n"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -79,8 +87,8 @@ def comparison_table(found: Comparisons) -> "Table":
             if probe:
                 table.add_row(Text(f" {probe}"))
             for one in comparisons:
-                holm = "" if one.adjusted_p is None else _p_words(one.adjusted_p)
-                p_words = _p_words(one.difference.p_value)
+                holm = "" if one.adjusted_p is None else short_p(one.adjusted_p)
+                p_words = short_p(one.difference.p_value)
                 cells = (_metric(one), *_numbers(one), p_words, holm, f"{one.difference.n:,}")
                 table.add_row(*map(Text, cells))
     return table
@@ -95,7 +103,7 @@ def _sentences(found: Comparisons) -> Iterator[str]:
         ties = f", {test.ties} equal and left out" if test.ties else ""
         yield (
             f"{group}: second wins {test.wins} of {decided}{ties}; "
-            f"sign test p = {_p_words(test.p_value)}"
+            f"sign test {format_p(test.p_value)}"
         )
     notes = (
         f"note on {one.measured.task} ({one.measured.protocol}): {note}"
@@ -146,10 +154,8 @@ def _probe(one: Comparison) -> str:
 
 def _metric(one: Comparison) -> str:
     measured = one.measured
-    direction, name = split_direction(measured.metric)
-    arrow = {"image_to_text": "I→T ", "text_to_image": "T→I "}.get(direction, "")
     shots = f"{shots_words(measured.shots)} " if measured.protocol == "few-shot" else ""
-    return f" {' ' if _probe(one) else ''}{shots}{arrow}{name}"
+    return f" {' ' if _probe(one) else ''}{shots}{metric_words(measured.metric)}"
 
 
 def _numbers(one: Comparison) -> list[str]:
@@ -160,7 +166,3 @@ def _numbers(one: Comparison) -> list[str]:
     change, low, high = (f"{scale * value:+z.1f}" for value in ends)
     both = [f"{scale * value:.1f}" for value in (found.first, found.second)]
     return [*both, f"{change} [{low}, {high}]".replace("-", "−")]
-
-
-def _p_words(p_value: float) -> str:
-    return "<.001" if p_value < 0.001 else f"{p_value:.3f}"

@@ -1,6 +1,6 @@
 """What `winnow evaluate` takes and does: a model on evaluation sets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,9 @@ from winnow.evaluation.embed import Embedder
 from winnow.evaluation.evaluate import FIT_NOTHING, Evaluation, Protocols, Skipped, evaluate
 from winnow.evaluation.linear_probe import LinearProbe
 from winnow.evaluation.probes import FewShot
+from winnow.evaluation.results import RESULTS_FILE
+from winnow.evaluation.sets.text_files import read_classnames, read_templates
+from winnow.evaluation.subject import Presentation
 from winnow.evaluation.task_table import task_table
 from winnow.models.devices import usable_device
 from winnow.models.encoder import load_encoder
@@ -39,6 +42,12 @@ class Evaluate:
         Literal["zero-shot", "retrieval", "statements", "linear-probe", "few-shot"], ...
     ] = ()
     """Default: all that fit nothing, as far as a set has what they need."""
+    split: str | None = None
+    """The split that is measured. Default: test, else the first that is held out for validation."""
+    templates: Path | None = None
+    """A file of prompts in place of each set's own: one a line, with {c} for the class."""
+    classnames: Path | None = None
+    """A file of class names in place of the set's own: one a line, in the order of its labels."""
     caption: str = "{}"
     """What captions are put into for retrieval; DiHT takes "a photo of {}."."""
     linear_probe: LinearProbe = field(default_factory=LinearProbe)
@@ -66,15 +75,18 @@ def run_evaluate(options: Evaluate, *, say: Callable[..., None]) -> None:
     out = options.out or _default_out(options.model)
     root = options.root or evaluation_root()
     device = usable_device(options.device)
+    for folder in filter(None, (out, options.clip_benchmark_json)):
+        # What cannot be written is said before hours of embedding.
+        folder.mkdir(parents=True, exist_ok=True)
     with joined(device) as world:
         done = evaluate_model(
             options.model,
-            resolve(options.tasks, root),
+            resolve(options.tasks, root, must_exist=True),
             out=out,
             cache=options.cache,
             protocols=Protocols(
                 names=options.protocols,
-                caption=options.caption,
+                presentation=_presentation(options),
                 linear_probe=options.linear_probe,
                 few_shot=options.few_shot,
             ),
@@ -86,13 +98,26 @@ def run_evaluate(options: Evaluate, *, say: Callable[..., None]) -> None:
         return
     if options.clip_benchmark_json is not None:
         write_clip_benchmark_json(options.clip_benchmark_json, done.results)
-    skipped = [_told(skipped, root) for skipped in done.skipped]
+    broken = [_told(skipped, root) for skipped in done.skipped if skipped.is_broken]
+    skipped = [_told(skipped, root) for skipped in done.skipped if not skipped.is_broken]
     if not done.results:
-        raise InputError(f"nothing was measured ({'; '.join(skipped) or 'no task was given'})")
+        why = "; ".join([*broken, *skipped]) or "no task was given"
+        raise InputError(f"nothing was measured ({why})")
     for table in results_tables(done.results):
         say(table)
-    for line in skipped:
-        say(f"skipped {line}", markup=False)
+    for line in (*_what_was_there(done, out), *(f"skipped {line}" for line in skipped)):
+        say(line, markup=False)
+    if broken:
+        raise InputError(f"all is measured but {'; '.join(broken)}")
+
+
+def _presentation(options: Evaluate) -> Presentation:
+    return Presentation(
+        split=options.split,
+        classnames=() if options.classnames is None else read_classnames(options.classnames),
+        templates=() if options.templates is None else read_templates(options.templates),
+        caption=options.caption,
+    )
 
 
 def evaluate_model(
@@ -114,6 +139,20 @@ def evaluate_model(
         batch_size=batch_size,
     )
     return evaluate(embedder, sets, out, protocols=protocols, device=device)
+
+
+def _what_was_there(done: Evaluation, out: Path) -> Iterator[str]:
+    if done.known:
+        yield (
+            f"{done.known} numbers are of an earlier time, with the same model, pictures and "
+            f"options: delete {out / RESULTS_FILE} to measure them again"
+        )
+    if done.replaced:
+        of = dict.fromkeys(f"{row.task} {row.protocol}" for row in done.replaced)
+        yield (
+            f"{len(done.replaced)} earlier numbers went, of other weights, pictures or options: "
+            f"{', '.join(of)}"
+        )
 
 
 def _told(skipped: Skipped, root: Path) -> str:

@@ -27,8 +27,8 @@ class Report:
     """One self-contained html page of a curation and its runs."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Folders of runs; the first is what the others are compared with. With --selection alone the
-    page is about the curation."""
+    """Runs, or folders that `winnow evaluate` wrote; the first is what the others are compared
+    with. With --selection alone the page is about the curation."""
     selection: Path | None = None
     """A selection's folder, for the curation funnel with its pictures."""
     concepts: Path | None = None
@@ -91,7 +91,7 @@ def _open_shown(name: str, place: Path | str, runs: Sequence[Run]) -> ShownSet:
     ]
     split, run = measured[-1] if measured else ("test", runs[0])
     # What the evaluation found out about the files; without it they are checked again, end to end.
-    records = run.folder / "evaluation" / "embeddings" / "sets"
+    records = run.evaluation / "embeddings" / "sets"
     found = open_set(place, split=split, name=name, records=records if records.is_dir() else None)
     return ShownSet(classnames=found.classnames, read=found.samples)
 

@@ -1,10 +1,11 @@
 """What `winnow robustness` takes and does: models under distribution shift, against a line."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -29,6 +30,7 @@ from winnow.reports.robustness_plot import (
     write_robustness_svg,
 )
 from winnow.reports.runs import Run
+from winnow.reports.table import plain_table
 from winnow.statistics import wilson_interval
 from winnow.types import InputError
 
@@ -96,7 +98,8 @@ def plots_for(
     where no run was measured both with and without a shift.
     """
     shifts, baselines = lines_for(in_distribution=in_distribution, shift=shift, baseline=baseline)
-    results = [(run.name, [_as_result(row) for row in run.results]) for run in runs]
+    # A run that was not evaluated has no file to read.
+    results = [(run.name, read_results(run.evaluation)) for run in runs if run.results]
     rows = [
         replace(found[-1], model=name)
         for one in shifts
@@ -131,15 +134,10 @@ def lines_for(
 
 def robustness_table(rows: Sequence[RobustnessRow]) -> "Table":
     """Every model under every shift, for the terminal: percent and points."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title="effective robustness: accuracy without and under each shift, %",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+    table = plain_table(
+        "effective robustness: accuracy without and under each shift, % ± half of the 95 % interval"
     )
     table.add_column("", overflow="fold")
     for name in ("without", "under", "expected", "beyond"):
@@ -153,10 +151,14 @@ def robustness_table(rows: Sequence[RobustnessRow]) -> "Table":
             table.add_row(
                 Text(f" {row.model}"),
                 *(f"{100 * share:.1f}" for share in percent),
-                f"{100 * found.value:+z.1f} ± {100 * found.standard_error:.1f}".replace("-", "−"),
+                f"{100 * found.value:+z.1f}{_plus_minus(found.half_width)}".replace("-", "−"),
                 "extrapolated" if found.extrapolated else "",
             )
     return table
+
+
+def _plus_minus(half_width: float) -> str:
+    return f" ± {100 * half_width:.1f}" if math.isfinite(half_width) else ""
 
 
 def robustness_plots(
@@ -171,13 +173,15 @@ def robustness_plots(
             in_distribution=shift.axis,
             points=[
                 *(
-                    _point(label, *pair, kind="baseline")
+                    _point(label, *pair, line=shift.line, kind="baseline")
                     for label, *pair in accuracy_pairs(
                         points_on, shift.in_distribution, shift.name, on_subset=shift.on_subset
                     )
                 ),
                 *(
-                    _point(row.model, row.accuracy_in, row.accuracy_shift, kind="run")
+                    _point(
+                        row.model, row.accuracy_in, row.accuracy_shift, line=shift.line, kind="run"
+                    )
                     for row in rows
                     if row.shift is shift
                 ),
@@ -202,13 +206,6 @@ def line_words(line: Line) -> str:
         f"logit y = {line.slope:.4f} logit x {line.intercept:+.4f} ({line.source}; n = {line.n}, "
         f"r² = {line.r_squared:.3f}{scatter}, x {100 * line.low:.1f} to {100 * line.high:.1f} %)"
     )
-
-
-def _as_result(row: Mapping[str, Any]) -> Result:
-    """A row as the report has read it, also one of an older winnow."""
-    known = {field.name for field in fields(Result)}
-    unsaid = {"model": "", "num_classes": None, "prompts": "", "seconds": 0.0}
-    return Result(**unsaid | {name: value for name, value in row.items() if name in known})
 
 
 def _published(in_distribution: str, name: str) -> Shift:
@@ -242,6 +239,7 @@ def _point(
     accuracy_in: Accuracy,
     accuracy_shift: Accuracy,
     *,
+    line: Line,
     kind: Literal["run", "baseline"],
 ) -> RobustnessPoint:
     x_low, x_high = wilson_interval(*accuracy_in)
@@ -255,6 +253,8 @@ def _point(
         y_low=y_low,
         y_high=y_high,
         kind=kind,
+        expected=line.expected(accuracy_in),
+        extrapolated=line.is_extrapolated(accuracy_in),
     )
 
 

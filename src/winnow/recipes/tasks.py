@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import tyro
 
 from winnow.data.packaged import default_directory
-from winnow.evaluation.sets.evaluation_set import MissingSetError, splits_of
+from winnow.evaluation.sets.contents import SPLIT_NAMES
+from winnow.evaluation.sets.evaluation_set import (
+    MissingSetError,
+    classnames_of,
+    splits_of,
+)
+from winnow.evaluation.sets.pairs import is_source_spec
 from winnow.evaluation.task_table import HUB_PREFIX, Task, bare_name, task_table
 from winnow.recipes.packaged import CONFIG, packaged_data
+from winnow.reports.evaluation_rows import metric_words
+from winnow.reports.table import plain_table
 from winnow.types import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 ROOT_VARIABLE = "WINNOW_EVALUATION_SETS"
-_METRIC_NAMES = {
-    "top1": "top-1",
-    "mean_per_class": "per class",
-    "roc_auc": "ROC-AUC",
-    "map_11_point": "11-point AP",
-    "image_to_text_recall@1": "I→T R@1",
-    "text_to_image_recall@1": "T→I R@1",
-}
 
 
 class Here(NamedTuple):
@@ -42,6 +42,8 @@ class Here(NamedTuple):
     """None where there is no set, or it is broken."""
     broken: str | None = None
     """What is wrong with it."""
+    num_classes: int | None = None
+    """Where the table has a number of classes too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,8 @@ def run_tasks(options: Tasks, *, say: Callable[..., None]) -> None:
             say(f"{name} is broken: {found.broken}; {get}", markup=False, highlight=False)
         elif found.splits is None:
             say(f"{name}: {how_to_get(name, root)}", markup=False, highlight=False)
+        elif (wrong := _wrong_classes(name, found)) is not None:
+            say(f"{name}: {wrong}", markup=False, highlight=False)
 
 
 def evaluation_root() -> Path:
@@ -105,15 +109,16 @@ def set_folder(root: Path, name: str) -> Path:
     return next((folder for folder in places if folder.is_dir()), root / name)
 
 
-def resolve(names: Sequence[str], root: Path) -> dict[str, Path | str]:
+def resolve(names: Sequence[str], root: Path, *, must_exist: bool = False) -> dict[str, Path | str]:
     """Names of tasks, sets or suites, or paths: each set's name and its folder, there or not.
 
-    A word of the table is meant before a folder of that name (`./NAME` is the folder). Raises
-    InputError for a name that is neither, and for two sets of one name.
+    A word of the table is meant before a folder of that name (`./NAME` is the folder), and a path
+    before ROOT/NAME. Raises InputError for a name that is none of these, for two sets of one name
+    and, where they `must_exist`, for paths that do not; sets of the table may be missing.
     """
     found: dict[str, Path | str] = {}
     for given in names:
-        for name, place in _resolved(given, root).items():
+        for name, place in _resolved(given, root, must_exist=must_exist).items():
             if _absolute(found.setdefault(name, place)) != _absolute(place):
                 raise InputError(f"two tasks are called {name!r}: rename one of their folders")
     return found
@@ -137,10 +142,7 @@ def present_splits(name: str, root: Path) -> tuple[str, ...] | None:
 
     Raises InputError where what is there is broken.
     """
-    if task_table().of_set(name)[0].origin == "packaged":
-        folder = _packaged_folder(name)
-    else:
-        folder = set_folder(root, name)
+    folder = _place(name, root)
     try:
         return splits_of(folder) if folder is not None else None
     except MissingSetError:
@@ -149,15 +151,7 @@ def present_splits(name: str, root: Path) -> tuple[str, ...] | None:
 
 def tasks_table(tasks: Sequence[Task], root: Path, here: Mapping[str, Here]) -> "Table":
     """The tasks for the terminal; `here` is what there is of each set."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(
-        title=f"tasks, and sets in {root}",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
+    table = plain_table(f"tasks, and sets in {root}", show_edge=False)
     for title in ("task", "protocol", "metric"):
         table.add_column(title, no_wrap=True)
     for title in ("chance", "n", "K"):
@@ -167,13 +161,13 @@ def tasks_table(tasks: Sequence[Task], root: Path, here: Mapping[str, Here]) -> 
         table.add_row(
             task.name,
             task.protocol,
-            _METRIC_NAMES[task.metric],
+            metric_words(task.metric),
             "" if task.chance is None else f"{100 * task.chance:.2f}",
             *(
                 "" if count is None else f"{count:,}"
                 for count in (task.num_samples, task.num_classes)
             ),
-            _here_words(here[task.set]),
+            _here_words(task, here[task.set]),
         )
     table.caption = "chance in %; n pictures of the test split and K classes, where known"
     return table
@@ -181,15 +175,38 @@ def tasks_table(tasks: Sequence[Task], root: Path, here: Mapping[str, Here]) -> 
 
 def _look(name: str, root: Path) -> Here:
     try:
-        return Here(present_splits(name, root))
+        splits = present_splits(name, root)
+        return Here(splits, num_classes=_num_classes(name, root, splits or ()))
     except InputError as error:
         return Here(None, str(error))
 
 
-def _here_words(here: Here) -> str:
+def _num_classes(name: str, root: Path, present: tuple[str, ...]) -> int | None:
+    split = next((split for split in SPLIT_NAMES if split in present), None)
+    place = _place(name, root)
+    if _table_classes(name) is None or place is None or split is None:
+        return None
+    return len(classnames_of(place, split=split))
+
+
+def _table_classes(name: str) -> int | None:
+    return task_table().of_set(name)[0].num_classes
+
+
+def _wrong_classes(name: str, here: Here) -> str | None:
+    wanted = _table_classes(name)
+    if here.num_classes in (None, wanted):
+        return None
+    return f"{here.num_classes:,} classes, not {wanted:,}: its numbers are not those of the task"
+
+
+def _here_words(task: Task, here: Here) -> str:
     if here.broken:
         return "broken"
-    return "no" if here.splits is None else " ".join(here.splits)
+    if here.splits is None:
+        return "no"
+    is_other = here.num_classes not in (None, task.num_classes)
+    return " ".join(here.splits) + (f" (K {here.num_classes:,})" if is_other else "")
 
 
 def _fetch(options: Tasks, root: Path, say: Callable[..., None]) -> None:
@@ -220,25 +237,38 @@ def _as_row(task: Task, root: Path, here: Here) -> dict[str, object]:
     """All that the table says of a task, its chance, and what of its data is there."""
     get = None if here.splits is not None else how_to_get(task.set, root)
     present = {"present": here.splits, "broken": here.broken, "how_to_get": get}
-    return {**asdict(task), "chance": task.chance, **present}
+    classes = {"present_classes": here.num_classes}
+    return {**asdict(task), "chance": task.chance, **present, **classes}
 
 
 def _absolute(place: Path | str) -> Path | str:
     return place.absolute() if isinstance(place, Path) else place
 
 
-def _resolved(given: str, root: Path) -> Mapping[str, Path | str]:
+def _resolved(given: str, root: Path, *, must_exist: bool) -> Mapping[str, Path | str]:
     tasks = task_table().in_suite(given) or _called(given)
     if not tasks and "://" in given:
         return {given.rstrip("/").rpartition("/")[2]: given}
     if not tasks:
-        path = Path(given)
-        if os.sep not in given and not path.exists():
-            raise InputError(_unknown(given))
+        path = _path(given, root, must_exist=must_exist)
         return {_name_of(path): path}
     packaged = any(task.origin == "packaged" for task in tasks)
     built = packaged_data().tasks if packaged else {}
     return {task.set: built.get(task.set) or set_folder(root, task.set) for task in tasks}
+
+
+def _path(given: str, root: Path, *, must_exist: bool) -> Path:
+    """The path itself; a bare name where no file has it may be a folder of the root."""
+    path = Path(given)
+    if path.exists():
+        return path
+    if os.sep not in given:
+        if not set_folder(root, given).is_dir():
+            raise InputError(_unknown(given, root))
+        return set_folder(root, given)
+    if must_exist and not is_source_spec(given):
+        raise InputError(f"{given} does not exist: mend the path")
+    return path
 
 
 def _called(word: str) -> tuple[Task, ...]:
@@ -252,12 +282,19 @@ def _name_of(path: Path) -> str:
     return whole.stem if whole.is_file() else whole.name
 
 
-def _unknown(given: str) -> str:
+def _unknown(given: str, root: Path) -> str:
     table = task_table()
     words = {*table.suites, *(word for task in table.tasks for word in (task.name, task.set))}
     near = difflib.get_close_matches(given, sorted(words), n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "`winnow tasks` lists the tasks"
-    return f"{given!r} is neither a task, a set or a suite, nor a file or folder: {hint}"
+    what = f"neither a task, a set or a suite, nor a file or folder, nor one of {root}"
+    return f"{given!r} is {what}: {hint}"
+
+
+def _place(name: str, root: Path) -> Path | None:
+    if task_table().of_set(name)[0].origin == "packaged":
+        return _packaged_folder(name)
+    return set_folder(root, name)
 
 
 def _packaged_folder(name: str) -> Path | None:

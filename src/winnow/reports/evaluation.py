@@ -77,10 +77,7 @@ class ModelAtShift(NamedTuple):
     """One model of a robustness plot, in numbers."""
 
     point: RobustnessPoint
-    colour: int | None
-    """None for what the line was fitted on."""
-    expected: float | None
-    is_extrapolated: bool
+    colour: int
 
 
 class ShownShift(NamedTuple):
@@ -191,12 +188,7 @@ def _retrieval(run: Run, index: int, of: Set) -> RetrievalRow:
 def _shift(plot: RobustnessPlot, runs: Sequence[str]) -> ShownShift:
     order = list(dict.fromkeys([*runs, *run_names(plot)]))
     models = [
-        ModelAtShift(
-            point=point,
-            colour=order.index(point.label),
-            expected=plot.line.expected(point.x) if plot.line else None,
-            is_extrapolated=plot.line is not None and plot.line.extrapolates(point.x),
-        )
+        ModelAtShift(point, order.index(point.label))
         for point in plot.points
         if point.kind == "run"
     ]

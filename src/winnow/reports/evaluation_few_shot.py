@@ -23,6 +23,8 @@ from winnow.reports.evaluation_rows import (
     row_of,
     rows_of,
     sets_of,
+    short_classes,
+    short_words,
 )
 from winnow.reports.runs import Run
 
@@ -45,6 +47,8 @@ class FewShotLine(NamedTuple):
     method: str
     numbers: Sequence[Number | None]
     """By the section's shots; one alone where there are no shots."""
+    is_short: Sequence[bool] = ()
+    """For each, whether some class has fewer training pictures than shots."""
 
     @property
     def is_zero_shot(self) -> bool:
@@ -73,6 +77,8 @@ class FewShotSection(NamedTuple):
     """At most."""
     chosen_by: Sequence[str]
     intervals: Sequence[str]
+    short: Sequence[str]
+    """The sets that have classes with fewer training pictures than shots, with how many."""
 
 
 def few_shot_section(runs: Sequence[Run]) -> FewShotSection | None:
@@ -90,6 +96,11 @@ def few_shot_section(runs: Sequence[Run]) -> FewShotSection | None:
         num_subsets=len({row["subset"] for row in rows if row["subset"] is not None}),
         chosen_by=_distinct(_without_counts(row["settings"].get("chosen_by", "")) for row in rows),
         intervals=_distinct(row["interval"] for row in means if row["shots"]),
+        short=[
+            f"{of.title} {short_words(short)}"
+            for of in sets_of(runs, PROTOCOL)
+            if (short := _short(runs, of))
+        ],
     )
 
 
@@ -120,7 +131,7 @@ def _run(run: Run, shots: Sequence[int]) -> FewShotRun:
     charts, lines = [], []
     for of in sets_of([run], PROTOCOL):
         metric = main_metric([run], PROTOCOL, of)
-        zero_shot = _zero_shot(run, of, metric)
+        zero_shot, short = _zero_shot(run, of, metric), _short([run], of)
         curves = [
             curve
             for index, method in enumerate(methods)
@@ -130,11 +141,17 @@ def _run(run: Run, shots: Sequence[int]) -> FewShotRun:
             charts.append(_chart(of, metric, [_joined(one) for one in curves], shots, zero_shot))
         for curve in curves:
             numbers = [number_of(_mean(run, of, metric, curve.name, k)) for k in shots]
-            lines.append(FewShotLine(of.title, curve.name, numbers))
+            is_short = [k in short for k in shots]
+            lines.append(FewShotLine(of.title, curve.name, numbers, is_short))
         if zero_shot:
             lines.append(FewShotLine(of.title, ZERO_SHOT, [zero_shot]))
     shown = [(method, index) for index, method in enumerate(methods) if method in found]
     return FewShotRun(run.name, shown, charts, lines)
+
+
+def _short(runs: Sequence[Run], of: Set) -> dict[int, int]:
+    rows = [row for run in runs for row in rows_of(run, PROTOCOL, of)]
+    return short_classes((row["shots"], row["settings"]) for row in rows)
 
 
 def _chart(

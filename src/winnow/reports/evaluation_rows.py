@@ -1,7 +1,7 @@
 """The rows of `results.jsonl` as the evaluation's part of the page asks for them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from winnow.reports.runs import Run
@@ -13,7 +13,7 @@ _METRICS = {
     "top5": "top-5",
     "mean_per_class": "mean per class",
     "map": "mAP",
-    "map_11_point": "mAP, 11 points",
+    "map_11_point": "11-point mAP",
     "roc_auc": "ROC-AUC",
     "image_to_text_median_rank": "I→T median rank",
     "text_to_image_median_rank": "T→I median rank",
@@ -50,11 +50,7 @@ class Number(NamedTuple):
 
 def number_of(row: Row | None) -> Number | None:
     """The number of a row; None where there is no row."""
-    if row is None:
-        return None
-    value = row["value"]
-    low, high = (value if row[end] is None else row[end] for end in ("low", "high"))
-    return Number(value, low, high)
+    return None if row is None else Number(row["value"], row["low"], row["high"])
 
 
 def metric_words(metric: str) -> str:
@@ -84,8 +80,30 @@ def sets_of(runs: Sequence[Run], protocol: str) -> list[Set]:
 
 
 def main_metric(runs: Sequence[Run], protocol: str, of: Set) -> str:
-    """The metric that was measured first: an evaluation begins with the set's own."""
-    return next(row["metric"] for run in runs for row in rows_of(run, protocol, of))
+    """The metric that the set counts by; where it counts by none of those measured, the first."""
+    rows = [row for run in runs for row in rows_of(run, protocol, of)]
+    return next((row["metric"] for row in rows if row["is_main"]), rows[0]["metric"])
+
+
+def short_classes(probes: Iterable[tuple[int | None, Mapping[str, Any]]]) -> dict[int, int]:
+    """Of few-shot probes' shots and settings: how many classes have fewer pictures than so many.
+
+    By the number of shots, in order; without those of which every class has enough.
+    """
+    found: dict[int, int] = {}
+    for shots, settings in probes:
+        number = settings.get("short_classes", 0) + settings.get("absent_classes", 0)
+        if shots and number:
+            found[shots] = max(found.get(shots, 0), number)
+    return dict(sorted(found.items()))
+
+
+def short_words(short: Mapping[int, int]) -> str:
+    """`short_classes` for people."""
+    return ", ".join(
+        f"in {number} class{'es' if number > 1 else ''} at {shots} shot{'s' if shots > 1 else ''}"
+        for shots, number in short.items()
+    )
 
 
 def last(rows: Sequence[Row], is_wanted: Callable[[Row], bool]) -> Row | None:

@@ -163,10 +163,10 @@ def _examples(
 def _training(runs: Sequence[Run]) -> _Training:
     logged = [run for run in runs if run.metrics]
     return _Training(
-        facts=[run_facts(run) for run in logged],
-        loss=curve(logged, *LOSS, smooth_over=0.1),
-        scale=curve(logged, "scale"),
-        concepts=concept_curve(logged, smooth_over=0.1),
+        facts=[run_facts(run, index) for index, run in enumerate(runs) if run.metrics],
+        loss=curve(runs, *LOSS, smooth_over=0.1),
+        scale=curve(runs, "scale"),
+        concepts=concept_curve(runs, smooth_over=0.1),
         with_concepts=[run.name for run in logged if learns_concepts(run)],
         missing=[run.name for run in runs if not run.metrics],
     )

@@ -46,6 +46,10 @@ class RobustnessPoint:
     y_high: float
     kind: Literal["run", "baseline"]
     """Whether it is shown for its own sake, or because the line was fitted on it."""
+    expected: float | None = None
+    """Accuracy under the shift by the line; None where there is no line."""
+    extrapolated: bool = False
+    """Whether the line was not fitted there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +64,9 @@ class FittedLine:
     words: str
     """What it was fitted on and where it is from."""
 
-    def expected(self, x: float) -> float:
-        """The accuracy under the shift at an accuracy without it, both 0 to 1."""
-        return _share(self.slope * _logit(x) + self.intercept)
-
-    def extrapolates(self, x: float) -> bool:
-        """Whether `x` lies where the line was not fitted."""
-        return not self.low <= x <= self.high
+    def at(self, x: float) -> float:
+        """Its height where it is drawn: `x` and what comes back are logits."""
+        return self.slope * x + self.intercept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def write_robustness_svg(plot: RobustnessPlot, out: Path) -> Path:
     """Write the plot alone as an svg file with its own colours, legend and words; its path."""
     runs = run_names(plot)
     legend = [
-        (_colour(runs.index(point.label)), describe(plot, point))
+        (_colour(runs.index(point.label)), describe(point))
         for point in plot.points
         if point.kind == "run"
     ]
@@ -138,15 +138,15 @@ def run_names(plot: RobustnessPlot) -> list[str]:
     return list(dict.fromkeys(point.label for point in plot.points if point.kind == "run"))
 
 
-def describe(plot: RobustnessPlot, point: RobustnessPoint) -> str:
+def describe(point: RobustnessPoint) -> str:
     """A model in words: both accuracies, and where it is from the line."""
     words = f"{point.label}: {100 * point.x:.1f} → {100 * point.y:.1f} %"
-    if plot.line is None:
+    if point.expected is None:
         return words
-    above = point.y - plot.line.expected(point.x)
+    above = point.y - point.expected
     side = "above" if above >= 0 else "below"
     words += f", {100 * abs(above):.1f} points {side} the line"
-    return words + " (extrapolated)" * plot.line.extrapolates(point.x)
+    return words + " (extrapolated)" * point.extrapolated
 
 
 def _short(words: str) -> str:
@@ -177,7 +177,7 @@ def _domain(plot: RobustnessPlot) -> tuple[tuple[float, float], tuple[float, flo
     ys = [end for point in plot.points for end in (point.y_low, point.y, point.y_high)]
     if plot.line is not None:
         xs += [plot.line.low, plot.line.high]
-        ys += [plot.line.expected(end) for end in (plot.line.low, plot.line.high)]
+        ys += [_share(plot.line.at(_logit(end))) for end in (plot.line.low, plot.line.high)]
     return _widen(xs), _widen(ys)
 
 
@@ -212,8 +212,7 @@ def _within(
         return None
     if start >= stop:
         return None
-    first, last = (line.slope * x + line.intercept for x in (start, stop))
-    return (start, first), (stop, last)
+    return (start, line.at(start)), (stop, line.at(stop))
 
 
 def _point(place: Plot, plot: RobustnessPlot, point: RobustnessPoint, runs: Sequence[str]) -> str:
@@ -223,7 +222,7 @@ def _point(place: Plot, plot: RobustnessPlot, point: RobustnessPoint, runs: Sequ
     is_run = point.kind == "run"
     kind = _colour(runs.index(point.label)) if is_run else "baseline"
     hollow = "" if all(_LEAST <= share <= 1 - _LEAST for share in (point.x, point.y)) else " hollow"
-    words = escape(describe(plot, point))
+    words = escape(describe(point))
     return (
         f"{across}{up}"
         f'<circle class="dot {kind}{hollow}" {place.at(x, y)} r="{5 if is_run else 3.5}">'

@@ -11,27 +11,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from winnow.config import read_json
-from winnow.statistics import NORMAL_95, wilson_interval
+from winnow.predictions import predictions_file
 from winnow.types import InputError
 
-_RECIPE_FILE, _RESULTS_FILE = "recipe.json", "evaluation/results.jsonl"
-_RESULT_FIELDS = {
-    *("task", "protocol", "metric", "value", "standard_error", "n", "chance", "precision"),
-    *("model_fingerprint", "dataset_fingerprint", "version", "date"),
-}
-_LATER_FIELDS: dict[str, Any] = {
-    "split": "test",
-    "method": "",
-    "shots": None,
-    "subset": None,
-    "settings": {},
-}
-"""What a row meant before it said so."""
+_RECIPE_FILE, _RESULTS_FILE = "recipe.json", "results.jsonl"
+_RESULT_FIELDS = (
+    *("model", "model_fingerprint", "task", "dataset_fingerprint", "split", "protocol", "method"),
+    *("shots", "subset", "metric", "is_main", "value", "standard_error", "low", "high", "interval"),
+    *("n", "chance", "num_classes", "precision", "prompts", "asked", "settings", "seconds"),
+    *("version", "date"),
+)
+"""Those of `evaluation/results.py: Result`, all of which the evaluation writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One trained model and what was measured of it."""
+    """One model, trained here or not, and what was measured of it."""
 
     name: str
     """The folder's name; with its parents' names where two runs would be called alike."""
@@ -40,17 +35,26 @@ class Run:
     metrics: list[dict[str, float]]
     """Rows of metrics.jsonl in order of steps."""
     results: list[dict[str, Any]]
-    """Rows of evaluation/results.jsonl; those of an older winnow with what later ones say too."""
+    """Rows of results.jsonl, with the fields of `evaluation/results.py: Result`."""
 
-    def result(self, task: str, protocol: str, metric: str) -> dict[str, Any] | None:
-        """The row of one number; None where it was not measured."""
-        wanted = (task, protocol, metric)
-        rows = [r for r in self.results if (r["task"], r["protocol"], r["metric"]) == wanted]
-        return rows[-1] if rows else None
+    @property
+    def evaluation(self) -> Path:
+        """Where its results and predictions are."""
+        return _evaluation(self.folder)
 
-    def predictions(self, task: str, protocol: str) -> pa.Table | None:
-        """The predictions of every sample; None where there are none. InputError if damaged."""
-        path = self.folder / "evaluation" / "predictions" / f"{task}-{protocol}.parquet"
+    def predictions(self, task: str, protocol: str, split: str | None = None) -> pa.Table | None:
+        """The predictions of every sample; None where there are none. InputError if damaged.
+
+        Without a split, those of the one that was measured last.
+        """
+        if split is None:
+            of = [
+                r["split"] for r in self.results if (r["task"], r["protocol"]) == (task, protocol)
+            ]
+            if not of:
+                return None
+            split = of[-1]
+        path = predictions_file(self.evaluation, task=task, split=split, protocol=protocol)
         try:
             return pq.read_table(path) if path.is_file() else None
         except (pa.ArrowException, OSError) as error:
@@ -60,37 +64,32 @@ class Run:
 def read_runs(folders: Sequence[Path]) -> list[Run]:
     """One Run per folder. Raises InputError for a folder that is no run, or a damaged one.
 
-    A folder with results alone is one too: a model that was not trained here.
+    A folder with results alone, as `winnow evaluate` writes, is one too: its model was not trained
+    here, or is told of by another folder.
     """
     for folder in folders:
-        if not any((folder / name).is_file() for name in (_RECIPE_FILE, _RESULTS_FILE)):
+        if not any(
+            path.is_file() for path in (folder / _RECIPE_FILE, _evaluation(folder) / _RESULTS_FILE)
+        ):
             raise InputError(
-                f"{folder} is no run ({_RECIPE_FILE} is missing): give the folder that "
-                "`winnow train` wrote"
+                f"{folder} is no run (no {_RECIPE_FILE}), nor are there results of a model: give a "
+                "folder that `winnow train` or `winnow evaluate` wrote"
             )
     return [
         Run(
             name=name,
             folder=folder,
             recipe=_read_recipe(folder / _RECIPE_FILE),
-            metrics=_read_rows(folder / "metrics.jsonl", {"step"}),
-            results=[_complete(row) for row in _read_rows(folder / _RESULTS_FILE, _RESULT_FIELDS)],
+            metrics=_read_rows(folder / "metrics.jsonl", ("step",)),
+            results=_read_rows(_evaluation(folder) / _RESULTS_FILE, _RESULT_FIELDS),
         )
         for folder, name in zip(folders, _names(folders), strict=True)
     ]
 
 
-def _complete(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with the fields that an older winnow did not write."""
-    row = _LATER_FIELDS | row
-    if "low" in row:
-        return row
-    value, error, n = row["value"], row["standard_error"], row["n"]
-    if row["metric"] == "mean_per_class":
-        ends = max(0.0, value - NORMAL_95 * error), min(1.0, value + NORMAL_95 * error)
-        return row | {"low": ends[0], "high": ends[1], "interval": "standard error"}
-    low, high = wilson_interval(value, n)
-    return row | {"low": low, "high": high, "interval": "wilson"}
+def _evaluation(folder: Path) -> Path:
+    """The folder itself where it has results, else the part of a run that is for them."""
+    return folder if (folder / _RESULTS_FILE).is_file() else folder / "evaluation"
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -112,7 +111,7 @@ def _read_recipe(path: Path) -> dict[str, Any] | None:
     return recipe
 
 
-def _read_rows(path: Path, fields: set[str]) -> list[dict[str, Any]]:
+def _read_rows(path: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
     """The rows of a jsonl file, each an object with `fields` at least."""
     if not path.is_file():
         return []
@@ -121,11 +120,14 @@ def _read_rows(path: Path, fields: set[str]) -> list[dict[str, Any]]:
     return [_read_row(line, fields, f"{path} line {n}") for n, line in enumerate(lines, start=1)]
 
 
-def _read_row(line: bytes, fields: set[str], where: str) -> dict[str, Any]:
+def _read_row(line: bytes, fields: Sequence[str], where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
         raise InputError(f"{where} is no json ({error}): take the line out") from error
-    if not isinstance(row, dict) or not row.keys() >= fields:
-        raise InputError(f"{where} has not the fields {sorted(fields)}: take the line out")
+    if not isinstance(row, dict):
+        raise InputError(f"{where} is no json object: take the line out")
+    missing = [field for field in fields if field not in row]
+    if missing:
+        raise InputError(f"{where} lacks {missing[0]}: take the line out")
     return row

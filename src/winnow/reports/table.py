@@ -7,23 +7,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from winnow.predictions import hits_of
-from winnow.reports.evaluation_rows import Set, set_of
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from winnow.predictions import hits_of, split_direction
+from winnow.reports.evaluation_rows import Row, Set, metric_words, row_of, set_of
 from winnow.reports.runs import Run, read_runs
 from winnow.statistics import PairedDifference, paired_difference
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
-METRICS = {
-    ("zero-shot", "top1"): "top-1",
-    ("zero-shot", "top5"): "top-5",
-    ("retrieval", "image_to_text_recall@1"): "I→T R@1",
-    ("retrieval", "text_to_image_recall@1"): "T→I R@1",
-    ("statements", "top1"): "statements top-1",
-}
+METRICS = (
+    ("zero-shot", "top1"),
+    ("zero-shot", "top5"),
+    ("retrieval", "image_to_text_recall@1"),
+    ("retrieval", "text_to_image_recall@1"),
+    ("statements", "top1"),
+)
 """What the headline shows, in order, of all that was measured."""
 
 
@@ -75,17 +79,9 @@ def headline_of(runs: Sequence[Run]) -> list[HeadlineRow]:
 
 def render(rows: Sequence[HeadlineRow]) -> "Table":
     """The headline for the terminal, 80 columns wide for two runs: percent ± standard error."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title="accuracy and recall, %",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    table = plain_table("accuracy and recall, %")
     table.add_column("", no_wrap=True, min_width=17)
     names = rows[0].runs if rows else ()
     for name in names:
@@ -108,48 +104,60 @@ def render(rows: Sequence[HeadlineRow]) -> "Table":
     return table
 
 
+def plain_table(title: "str | Text", *, show_edge: bool = True) -> "Table":
+    """A table for the terminal without columns; `show_edge` leaves a line above and below."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    return Table(
+        title=title,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=show_edge,
+    )
+
+
 def format_points(difference: float) -> str:
     """A difference of proportions in percentage points, with its sign."""
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def format_p(p_value: float) -> str:
-    """A p-value for people."""
+    """A p-value for a sentence."""
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
-def hits(run: Run, *, task: str, protocol: str, metric: str) -> dict[str, bool] | None:
-    """For every sample (key, or caption) whether the run has it right; None without predictions."""
-    table = run.predictions(task, protocol)
-    return None if table is None else hits_of(table, metric)
+def short_p(p_value: float) -> str:
+    """A p-value for a column of them."""
+    return "<.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _row(runs: Sequence[Run], of: Set, protocol: str, metric: str) -> HeadlineRow | None:
-    # A run's newest alone: the predictions beside it are of no older split.
-    newest = [run.result(of.task, protocol, metric) for run in runs]
-    results = [row if row and set_of(row) == of else None for row in newest]
+    results = [row_of(run, protocol, of, metric) for run in runs]
     measured = next((result for result in results if result is not None), None)
     if measured is None:
         return None
-    outcomes = [hits(run, task=of.task, protocol=protocol, metric=metric) for run in runs]
-    pairs = zip(results, outcomes, strict=True)
+    tables = [run.predictions(of.task, protocol, of.split) for run in runs]
+    pairs = list(zip(results, tables, strict=True))
     return HeadlineRow(
         task=of.title,
         protocol=protocol,
         metric=metric,
-        label=METRICS[protocol, metric],
+        label="statements " * (protocol == "statements") + metric_words(metric),
         n=measured["n"],
         chance=measured["chance"],
         runs=tuple(run.name for run in runs),
         cells=tuple(_cell(result) for result in results),
         differences=tuple(
-            _difference((results[0], outcomes[0]), pair) if number else None
+            _difference(pairs[0], pair, metric) if number else None
             for number, pair in enumerate(pairs)
         ),
     )
 
 
-def _cell(result: dict[str, Any] | None) -> Cell | None:
+def _cell(result: Row | None) -> Cell | None:
     if result is None:
         return None
     return Cell(
@@ -161,22 +169,33 @@ def _cell(result: dict[str, Any] | None) -> Cell | None:
     )
 
 
-_Outcome = tuple[dict[str, Any] | None, dict[str, bool] | None]
+_Measured = tuple[Row | None, pa.Table | None]
+"""A result and the predictions behind it."""
 
 
-def _difference(first: _Outcome, second: _Outcome) -> PairedDifference | None:
-    (first_result, first_hits), (second_result, second_hits) = first, second
-    if first_result is None or second_result is None or not first_hits or not second_hits:
+def _difference(first: _Measured, second: _Measured, metric: str) -> PairedDifference | None:
+    (first_result, first_table), (second_result, second_table) = first, second
+    if first_result is None or second_result is None or not first_table or not second_table:
         return None
     is_same = all(
-        first_result.get(what) == second_result.get(what)
-        for what in ("dataset_fingerprint", "prompts")
+        first_result[what] == second_result[what] for what in ("dataset_fingerprint", "prompts")
     )
-    # Where captions share pictures they are not independent, as the test below takes them to be.
-    is_same &= not first_result["interval"].endswith("over pictures")
-    if not is_same or first_hits.keys() != second_hits.keys():
+    # Captions of one picture are not independent, as the test below takes its samples to be.
+    if not is_same or _share_pictures(first_table, metric):
+        return None
+    first_hits, second_hits = hits_of(first_table, metric), hits_of(second_table, metric)
+    if first_hits.keys() != second_hits.keys():
         return None
     return paired_difference(list(first_hits.values()), [second_hits[key] for key in first_hits])
+
+
+def _share_pictures(table: pa.Table, metric: str) -> bool:
+    """Whether the metric is of captions and some picture has more than one."""
+    direction, _ = split_direction(metric)
+    if direction != "text_to_image":
+        return False
+    asked = table.filter(pc.equal(table.column("direction"), direction)).column("picture")
+    return len(asked.unique()) < len(asked)
 
 
 def _cell_text(cell: Cell | None) -> str:
@@ -188,5 +207,5 @@ def _cell_text(cell: Cell | None) -> str:
 def _difference_text(difference: PairedDifference | None) -> str:
     if difference is None:
         return "–"
-    p_value = "<.001" if difference.p_value < 0.001 else f"{difference.p_value:.3f}"
-    return f"{format_points(difference.difference)} [dim]({p_value})[/dim]"
+    p_words = short_p(difference.p_value)
+    return f"{format_points(difference.difference)} [dim]({p_words})[/dim]"

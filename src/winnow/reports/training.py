@@ -25,6 +25,8 @@ class RunFacts(NamedTuple):
     """One run in a line; None where it was not logged."""
 
     name: str
+    run: int
+    """Its place among all runs, which is its colour."""
     steps: int
     samples: int | None
     loss: float | None
@@ -43,12 +45,13 @@ class Difference(NamedTuple):
     values: tuple[str, ...]
 
 
-def run_facts(run: Run) -> RunFacts:
+def run_facts(run: Run, index: int) -> RunFacts:
     """The summary of a run's metrics; the run has some."""
     last = run.metrics[-1]
     tail = run.metrics[-max(1, len(run.metrics) // 10) :]
     return RunFacts(
         name=run.name,
+        run=index,
         steps=int(last["step"]),
         samples=int(last["samples"]) if "samples" in last else None,
         loss=_median(tail, *LOSS),

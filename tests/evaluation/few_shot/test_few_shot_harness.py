@@ -5,10 +5,14 @@ import pytest
 from few_shot_worlds import world
 from scipy import stats
 
-from winnow.evaluation.features import Labelled
+from winnow.evaluation.features import Labelled, LinearClassifier
+from winnow.evaluation.few_shot.fitted import Fitted
 from winnow.evaluation.few_shot.harness import METHODS, fit_all, predictions
 from winnow.evaluation.few_shot.summary import accuracy, accuracy_over_subsets
+from winnow.evaluation.zero_shot import first_of_a_name, zero_shot
 from winnow.types import InputError
+
+NAMES = ["ant", "bee", "cat", "dog"]
 
 
 def split(per_class=12, dtype=np.float32):
@@ -49,28 +53,67 @@ def test_the_order_of_the_rows_changes_no_probe():
 
 def test_the_length_of_features_changes_no_prediction():
     train, keys, text_KD = split()
-    (fit, *_) = fits(train, keys, text_KD, methods=["text-initialised"])
-    doubled = predictions(fit.fitted, 2 * train.feature_ND)
-    assert np.array_equal(predictions(fit.fitted, train.feature_ND), doubled)
-    assert predictions(fit.fitted, train.feature_ND[:0]).shape == (0,)
+    names, longer_ND = list("abcd"), 3 * train.feature_ND
+    feels_length = set()
+    for fit in fits(train, keys, text_KD):
+        as_they_are = predictions(fit.fitted, train.feature_ND, names)
+        assert np.array_equal(predictions(fit.fitted, longer_ND, names), as_they_are)
+        if not np.array_equal(fit.fitted.logits(longer_ND).argmax(axis=1), as_they_are):
+            feels_length.add(fit.method)
+        assert predictions(fit.fitted, train.feature_ND[:0], names).shape == (0,)
+    assert feels_length >= {"tip-adapter", "lp++"}  # which would tell if lengths were left
 
 
 def test_zero_shot_predicts_the_nearest_text():
     train, keys, text_KD = split()
     (fit,) = fits(train, keys, text_KD, methods=["zero-shot"])
     nearest = (train.feature_ND @ text_KD.T).argmax(axis=1)
-    assert np.array_equal(predictions(fit.fitted, train.feature_ND), nearest)
+    assert np.array_equal(predictions(fit.fitted, train.feature_ND, NAMES), nearest)
+
+
+@pytest.mark.parametrize(
+    ("is_constant", "names", "right"),
+    [
+        (True, NAMES, 0),
+        (True, ["bee"] * 4, 12),
+        (False, NAMES, 6),
+        (False, ["ant", "bee", "bee", "bee"], 17),
+    ],
+)
+def test_few_shot_s_zero_shot_is_the_protocol_s(is_constant, names, right):
+    train, keys, text_KD = split()
+    if is_constant:
+        train = train._replace(feature_ND=np.ones_like(train.feature_ND))
+        text_KD = np.full_like(text_KD, 0.25)
+    else:
+        # Up to the last digit, by which the columns of one product differ.
+        text_KD[2:] = text_KD[1]
+        text_KD[3] *= 1 + 2e-7
+    (fit,) = fits(train, keys, text_KD, methods=["zero-shot"])
+    found = predictions(fit.fitted, train.feature_ND, names) == train.label_N
+    ranking = zero_shot(train.feature_ND, text_KD, train.label_N)
+    expected = first_of_a_name(ranking, train.label_N, names).rank_Q == 1
+    assert np.array_equal(found, expected)
+    assert found.sum() == right
+
+
+def test_a_tied_class_is_no_prediction():
+    tied = Fitted(LinearClassifier(np.zeros((2, 3)), np.array([1.0, 0.0, 1.0])), {})
+    feature_ND = np.ones((2, 2))
+    assert predictions(tied, feature_ND, ["a", "b", "c"]).tolist() == [-1, -1]
+    assert predictions(tied, feature_ND, ["a", "b", "a"]).tolist() == [0, 0]
 
 
 def test_small_classes_are_counted_and_used_up_ones_choose_nothing():
     train, keys, text_KD = split(per_class=4)
-    kept = np.flatnonzero(train.label_N != 2)[1:]
+    # Of class 2 nothing is left, and of classes 0 and 3 all but one.
+    kept = np.flatnonzero(train.label_N != 2)[1:-1]
     found = fits(
         train.rows(kept), [keys[row] for row in kept], text_KD, methods=["from-zero"], shots=(4,)
     )
     for fit in found:
-        assert fit.num_shots == 11
-        assert fit.fitted.settings["short_classes"] == 1
+        assert fit.num_shots == 10
+        assert fit.fitted.settings["short_classes"] == 2
         assert fit.fitted.settings["absent_classes"] == 1
         assert fit.fitted.settings["chosen_by"] == "fixed: no further shots"
 

@@ -137,12 +137,15 @@ def test_without_its_cache_tip_adapter_is_zero_shot():
 
 def test_lp_plus_plus_is_its_literal_steps():
     shots, _, test, text_KD = shots_and_test(2)
+    shots = shots.rows(np.arange(1, 12))  # one class has one shot
     x_ND, label_N = torch.from_numpy(shots.feature_ND), torch.from_numpy(shots.label_N)
     text_DK = torch.from_numpy(text_KD.T.copy())
     w_DK = torch.stack([x_ND[label_N == k].sum(dim=0) for k in range(6)], dim=1)
     b_K = torch.zeros(6, dtype=torch.float64)
     own = torch.stack([x_ND[n] @ text_DK[:, label] for n, label in enumerate(label_N)])
-    a_K = torch.full((6,), 250 * own.mean().item(), dtype=torch.float64)
+    of_classes = [own[label_N == k].mean() for k in range(6)]
+    assert abs(own.mean() - sum(of_classes) / 6) > 0.01
+    a_K = torch.full((6,), 250 * (sum(of_classes) / 6).item(), dtype=torch.float64)
     step = 4 * len(x_ND) / torch.linalg.eigvalsh(x_ND.T @ x_ND)[-1]
     blend_step = len(x_ND) / (4 * ((x_ND @ text_DK) ** 2).sum(dim=0).max())
     velocity = [torch.zeros_like(w_DK), torch.zeros_like(b_K)]
@@ -227,6 +230,25 @@ def test_cross_entropy_is_the_literal_one_at_any_size_of_logits():
     assert cross_entropy(logits_NK, label_N) == pytest.approx(
         mean_cross_entropy(logits_NK, label_N), rel=1e-12
     )
+
+
+def test_a_bias_has_to_be_better_to_be_taken():
+    """Twenty shots of class 0 and one of each other teach a bias that is wrong elsewhere."""
+    everything, text_KD = world(classes=4, width=24, per_class=24, spread=1.5, text_error=1.0)
+    number_N = np.arange(len(everything.label_N)) % 24
+    is_shot_N = (number_N == 0) | ((everything.label_N == 0) & (number_N < 20))
+    shots = everything.rows(np.flatnonzero(is_shot_N))
+    further = everything.rows(np.flatnonzero(number_N >= 20))
+    chosen = text_initialised.fit(shots, further, text_KD, SCALE)
+    assert chosen.settings["delta_bias"] == 0.0
+    for bias_delta in text_initialised.BIAS_DELTAS:
+        biased = text_initialised.fit_fixed(
+            shots, text_KD, SCALE, delta=chosen.settings["delta"], bias_delta=bias_delta
+        )
+        right = accuracy(biased, further)
+        found = mean_cross_entropy(biased.logits(further.feature_ND), further.label_N)
+        assert right <= chosen.settings["further_shots_right"] / 16
+        assert found > chosen.settings["further_cross_entropy"]
 
 
 def test_grids_begin_at_their_cautious_end():

@@ -107,6 +107,15 @@ def test_the_residual_is_that_of_a_literal_projection_onto_the_ways_that_stay_in
     assert expected < gradient_XK.norm().item() - 1e-3
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_rounding_hides_no_edge(seed):
+    """Straight out of the ball there is no way, however many weights its norm is summed over."""
+    weight_XK = torch.from_numpy(np.random.default_rng(seed).normal(size=(257, 300)))
+    balls = Balls(1.0, 0.0)
+    weight_XK = project(weight_XK, balls)
+    assert projected_residual(weight_XK, -weight_XK, balls) < 1e-12
+
+
 def test_it_says_when_it_ran_out_of_steps():
     _, _, regression = problem()
     start_XK = torch.zeros(5, 3, dtype=torch.float64)
@@ -131,3 +140,54 @@ def test_single_precision_reaches_the_tolerance_too():
     norm = float(np.linalg.norm(start_DK))
     for share in (0.01, 0.1, 1.0):
         assert solve(regression, share * norm, 1.0).residual < TOLERANCE
+
+
+def literal_residual(shots, start_DK, weight_XK, radius):
+    """Of the sum over the shots, in float64, without a bias."""
+    feature_ND, weight_DK = shots.feature_ND.astype(np.float64), weight_XK[:-1].numpy()
+    logits_NK = feature_ND @ (start_DK + weight_DK).astype(np.float64)
+    share_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
+    share_NK /= share_NK.sum(axis=1, keepdims=True)
+    share_NK[np.arange(len(share_NK)), shots.label_N] -= 1
+    way_DK = -feature_ND.T @ share_NK
+    if np.linalg.norm(weight_DK) > radius * (1 - 1e-6):
+        way_DK -= (way_DK * weight_DK).sum() / (weight_DK**2).sum() * weight_DK
+    return np.linalg.norm(way_DK)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.3, 1.0])
+def test_it_stops_by_the_sum_over_the_shots_where_all_are_fitted(share):
+    shots, text_KD = world(
+        classes=20, width=64, per_class=8, spread=1.8, text_error=1.0, dtype=np.float32
+    )
+    start_DK = zero_shot_weight(text_KD, 100.0)
+    regression = with_bias(regression_from_text(shots, start_DK))
+    radius = share * float(np.linalg.norm(start_DK))
+    solution = solve(regression, radius, 0.0)
+    assert solution.residual < 1e-5
+    assert literal_residual(shots, start_DK, solution.weight_XK, radius) < 2e-5
+
+
+def test_where_single_precision_comes_no_nearer_double_goes_on():
+    shots, text_KD = world(
+        classes=60, width=64, per_class=16, spread=4.0, text_error=1.5, dtype=np.float32
+    )
+    start_DK = zero_shot_weight(text_KD, 100.0)
+    regression = with_bias(regression_from_text(shots, start_DK))
+    radius = 0.3 * float(np.linalg.norm(start_DK))
+    solution = solve(regression, radius, 0.0)
+    assert solution.residual < 1e-5
+    assert solution.weight_XK.dtype == torch.float32
+    assert solution.weight_XK[:-1].double().norm().item() <= radius
+
+
+def test_starting_anew_and_steps_as_long_as_the_bend_allows_shorten_the_way():
+    """30 steps; without starting anew it takes 80, with L at its bound from the start 60, at once
+    after the first step that is too long 50.
+    """
+    shots, text_KD = world(classes=6, width=12, per_class=4, spread=2.0, text_error=1.0)
+    start_DK = zero_shot_weight(text_KD, 100.0)
+    regression = with_bias(regression_from_text(shots, start_DK))
+    solution = solve(regression, 0.1 * float(np.linalg.norm(start_DK)), 1.0)
+    assert solution.residual < TOLERANCE
+    assert solution.steps <= 30

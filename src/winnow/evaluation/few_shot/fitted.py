@@ -27,6 +27,8 @@ class Fitted(NamedTuple):
     classifier: Classifier
     settings: Mapping[str, object]
     """What json can hold; "chosen_by" says which data chose, and never means test data."""
+    tie: float = 0.0
+    """Logits this near to each other are equal."""
 
     def logits(self, feature_ND: np.ndarray) -> np.ndarray:
         """(N, K) float32, from features of norm 1."""

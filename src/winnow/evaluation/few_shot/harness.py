@@ -99,11 +99,24 @@ def fit_all(
                     advance(note=f"{method}, {k} shots")
 
 
-def predictions(fitted: Fitted, feature_ND: np.ndarray) -> np.ndarray:
-    """int64 (N,): the class of the highest logit, the first of equals, in blocks of pictures."""
+def predictions(fitted: Fitted, feature_ND: np.ndarray, classnames: Sequence[str]) -> np.ndarray:
+    """int64 (N,): the class of the highest logit, -1 where it is shared, in blocks of pictures.
+
+    A tie counts against the probe, as in zero-shot; classes of one name are told apart by their
+    order, as there.
+    """
+    name_K = np.unique(np.asarray(classnames), return_inverse=True)[1]
     blocks = [feature_ND[at : at + _BLOCK_ROWS] for at in range(0, len(feature_ND), _BLOCK_ROWS)]
-    found = [fitted.logits(_of_norm_one(block_ND)).argmax(axis=1) for block_ND in blocks]
+    found = [_predicted(fitted, _of_norm_one(block_ND), name_K) for block_ND in blocks]
     return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def _predicted(fitted: Fitted, feature_ND: np.ndarray, name_K: np.ndarray) -> np.ndarray:
+    logits_NK = fitted.logits(feature_ND)
+    highest_NK = logits_NK >= logits_NK.max(axis=1, keepdims=True) - fitted.tie
+    first_N = highest_NK.argmax(axis=1)
+    is_shared_N = (highest_NK & (name_K != name_K[first_N, None])).any(axis=1)
+    return np.where(is_shared_N, -1, first_N)
 
 
 def normalized(labelled: Labelled) -> Labelled:

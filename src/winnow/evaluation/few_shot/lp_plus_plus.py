@@ -6,8 +6,8 @@ Huang et al., "LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP", CVPR
 2404.02285. Nothing holds the weights back but the number of steps, so start and steps are part of
 the method; they are those of the released code:
 
-- w_k starts as the sum of the class's shots, every α_k as 250 times the mean of x_iᵀ t_{y_i} over
-  all shots, and b at 0;
+- w_k starts as the sum of the class's shots, every α_k as 250 times the mean over classes of the
+  mean of x_iᵀ t_{y_i} over the class's shots, and b at 0;
 - w and b descend with momentum 0.9 and step 4N / λ_max(XᵀX), on all shots at once;
 - after every tenth step α descends by N / (4 max_k Σ_i (x_iᵀ t_k)²) times its gradient;
 - 300 steps at most; the further shots say after which one to stop.
