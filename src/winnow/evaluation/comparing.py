@@ -28,14 +28,13 @@ from winnow.evaluation.paired import (
     paired_few_shot,
 )
 from winnow.evaluation.results import Result, not_of, predictions_path, read_results
-from winnow.evaluation.task_table import main_metrics
+from winnow.evaluation.task_table import PROBES, main_metrics
 from winnow.progress import track
 from winnow.statistics import SignTest, holm_adjusted, sign_test
 from winnow.types import InputError
 
 TOLERANCE = 1e-4
 """Between a recorded value and the same from the predictions, whose scores are float32."""
-PROBES = ("linear-probe", "few-shot")
 FITTED_ON = {"train_fingerprint": "training", "validation_fingerprint": "validation"}
 """What a probe's settings say it was fitted to, and how people call it."""
 NOTED = {

@@ -17,6 +17,8 @@ from typing import Literal
 from winnow.config import from_dict
 
 Origin = Literal["hub", "packaged", "fetched", "by hand"]
+PROBES = ("linear-probe", "few-shot")
+"""Protocols that fit something."""
 HUB_PREFIX = "wds_"
 _TABLE_FILE = "task_table.json"
 _ONE_OF_CLASSES = ("top1", "mean_per_class")
@@ -93,7 +95,7 @@ def main_metrics(name: str, protocol: str, there: Collection[str]) -> list[str]:
     of zero-shot; of a set that the table does not know, the first of accuracy, average precision
     and ROC-AUC; of retrieval, recall at 1 both ways.
     """
-    of = "zero-shot" if protocol in ("linear-probe", "few-shot") else protocol
+    of = "zero-shot" if protocol in PROBES else protocol
     known = [task.metric for task in task_table().of_set(name) if task.protocol == of]
     if found := [metric for metric in known if metric in there]:
         return found
