@@ -174,8 +174,10 @@ def test_ctrl_c_ends_a_cluster_that_the_run_started_with_all_its_processes(tmp_p
     pytest.importorskip("ray")
     script = tmp_path / "endless.py"
     script.write_text(
-        "import os, sys, threading\n"
+        "import os, signal, sys, threading\n"
         "from winnow.curation.engines import ray\n"
+        # Ctrl-C is ignored by what a shell started in the background, and by its children.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait_forever(pipe):\n"
         "    os.write(os.open(pipe, os.O_WRONLY), b'x')\n"
         "    threading.Event().wait()\n"

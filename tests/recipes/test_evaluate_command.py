@@ -106,7 +106,10 @@ def test_two_ranks_under_torchrun_find_what_one_process_finds(
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("results, %") == 1
     together = read_results(tmp_path / "together")
-    numbers = [[(*r.identity, r.value, r.n) for r in results] for results in (alone, together)]
+    numbers = [
+        [(r.task, r.protocol, r.metric, r.value, r.n) for r in results]
+        for results in (alone, together)
+    ]
     assert numbers[0] == numbers[1]
     for path in (tmp_path / "alone" / "predictions").iterdir():
         other = pq.read_table(tmp_path / "together" / "predictions" / path.name)
