@@ -2,7 +2,7 @@
 once, against CLIP_benchmark's command line, one process for every set and task.
 
 Both load the same model of random weights in a folder of open_clip's (speed does not ask what was
-learned; a ViT-B/32 takes hours without a GPU), and read the same tars of the packaged pictures.
+learned; a ViT-B/32 wants a GPU), and read the same tars of the packaged pictures.
 Zero-shot and retrieval on every set; CLIP_benchmark's linear probe asserts CUDA, so none is
 compared. Both in float32, with features computed anew. The numbers are compared too.
 
