@@ -79,6 +79,11 @@ def noisy(rng, centers_KD, index_N, *, noise):
     return features.astype(np.float32)
 
 
+def batches(image_ND, labels, *, num_classes):
+    parts = (torch.from_numpy(array).split(128) for array in (image_ND, labels))
+    return Batches(zip(*parts, strict=True), classes=map(str, range(num_classes)))
+
+
 @pytest.mark.parametrize("num_templates", [1, 3])
 def test_zero_shot_of_1000_classes_and_3000_pictures(num_templates):
     rng = np.random.default_rng(0)
@@ -88,14 +93,7 @@ def test_zero_shot_of_1000_classes_and_3000_pictures(num_templates):
     prompt_ND = noisy(rng, centers_KD, np.repeat(np.arange(1000), num_templates), noise=0.8)
     theirs = zeroshot_classification.evaluate(
         FeaturesAsModel(prompt_ND),
-        Batches(
-            zip(
-                torch.from_numpy(image_ND).split(128),
-                torch.from_numpy(label_N).split(128),
-                strict=True,
-            ),
-            classes=map(str, range(1000)),
-        ),
+        batches(image_ND, label_N, num_classes=1000),
         lambda texts: torch.tensor([prompt_number(text, num_templates) for text in texts]),
         [str(k) for k in range(1000)],
         [f"{{c}}+{t}" for t in range(num_templates)],
@@ -156,14 +154,7 @@ def test_mean_average_precision_of_several_labels(absent, tmp_path):
     image_ND = (label_NK @ class_KD + 4 * rng.normal(size=(3000, 64))).astype(np.float32)
     theirs = zeroshot_classification.evaluate(
         FeaturesAsModel(class_KD),
-        Batches(
-            zip(
-                torch.from_numpy(image_ND).split(128),
-                torch.from_numpy(label_NK).split(128),
-                strict=True,
-            ),
-            classes=map(str, range(40)),
-        ),
+        batches(image_ND, label_NK, num_classes=40),
         numbers,
         [str(k) for k in range(40)],
         ["{c}"],

@@ -36,7 +36,7 @@ class Measuring:
     def known(self, subject: Subject, protocol: Protocol, there: Sequence[Result]) -> list[Result]:
         """Of what is `there`, that of the same model, pictures, words and options.
 
-        None where predictions are missing. Nothing is embedded for it.
+        Empty where predictions are missing. Nothing is embedded for it.
         """
         facts = self._facts(subject, protocol)
         rows = [row for row in there if _is(row, facts)]

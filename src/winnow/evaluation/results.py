@@ -175,7 +175,7 @@ def predictions_path(folder: Path, row: Result) -> Path:
 def not_of(table: pa.Table, result: Result) -> list[str]:
     """The fields in which predictions are of something else than `result`.
 
-    None where the file does not say.
+    Empty where the file does not say.
     """
     written = (table.schema.metadata or {}).get(_METADATA_KEY)
     if written is None:

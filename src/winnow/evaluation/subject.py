@@ -15,9 +15,8 @@ import numpy as np
 
 from winnow.evaluation.embed import Embedder, ImageFeatures
 from winnow.evaluation.sets import EvaluationSet, MissingSetError, open_set, splits_of
+from winnow.evaluation.sets.contents import VALIDATION
 from winnow.types import InputError
-
-_VALIDATION = ("val", "validation", "valid", "dev")
 
 
 class UnsuitableError(InputError):
@@ -46,11 +45,11 @@ class Presentation:
         if self.split is not None:
             # Whether it is there, opening it says.
             return self.split
-        test = next((split for split in ("test", *_VALIDATION) if split in present), None)
+        test = next((split for split in ("test", *VALIDATION) if split in present), None)
         if test is None:
             raise MissingSetError(
                 f"{place} has no split to measure on: it has {', '.join(present)}, and "
-                f"{', '.join(('test', *_VALIDATION))} would be taken, the first that is there; "
+                f"{', '.join(('test', *VALIDATION))} would be taken, the first that is there; "
                 "name another with --split"
             )
         return test
@@ -103,7 +102,7 @@ class Subject:
         test = presentation.measured(present, place)
         chosen = {"test": test}
         if with_training:
-            rest = [split for split in _VALIDATION if split in present and split != test]
+            rest = [split for split in VALIDATION if split in present and split != test]
             chosen |= {"train": "train"} if "train" in present and test != "train" else {}
             chosen |= {"validation": rest[0]} if rest else {}
         opened = {

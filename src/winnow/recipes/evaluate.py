@@ -150,7 +150,8 @@ def _what_was_there(done: Evaluation, out: Path) -> Iterator[str]:
     if done.replaced:
         of = dict.fromkeys(f"{row.task} {row.protocol}" for row in done.replaced)
         yield (
-            f"{len(done.replaced)} earlier numbers went, of other weights, pictures or options: "
+            f"{len(done.replaced)} earlier numbers went, of other weights, pictures, options or "
+            "of an earlier winnow: "
             f"{', '.join(of)}"
         )
 

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 from winnow.types import InputError
 
 LabelKind = Literal["none", "single", "multi"]
-SPLIT_NAMES = ("test", "val", "validation", "valid", "dev", "train")
+VALIDATION = ("val", "validation", "valid", "dev")
+SPLIT_NAMES = ("test", *VALIDATION, "train")
 """What splits are called that models are measured on or fitted to; the former first."""
 
 
