@@ -6,15 +6,19 @@ many rows as every other. None of these is differentiable: the loss engine knows
 
 import datetime
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from winnow.types import InputError
+from winnow.types import InputError, ToldByAnotherError
+
+Result = TypeVar("Result")
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,24 @@ def joined(device: torch.device) -> Iterator[World]:
         torch.cuda.set_device(device)
     # Waiting for the slowest rank may take as long as its share of the work does.
     patience = datetime.timedelta(hours=12)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
+    # What ranks agree on between steps is a number on the CPU: no GPU waits for it.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    # torchrun starts processes again beside a store that still has the addresses of the dead ones.
+    life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store, rank, size = next(dist.rendezvous("env://", timeout=patience))
+    store = dist.PrefixStore(f"life-{life}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     try:
         yield world()
-    finally:
+    except (InputError, KeyboardInterrupt):
+        dist.destroy_process_group()  # what all ranks stop for
+        raise
+    except BaseException:
+        # NCCL's end waits for the others, who may wait for this rank; torchrun ends them.
+        if device.type != "cuda":
+            dist.destroy_process_group()
+        raise
+    else:
         dist.destroy_process_group()
 
 
@@ -60,7 +78,10 @@ def barrier() -> None:
 
 @contextmanager
 def stopping_together() -> Iterator[None]:
-    """Every rank gets to the end, or all stop, those without an InputError with another's."""
+    """Every rank gets to the end, or all stop, with the words of the first that has an InputError.
+
+    On the others these are a ToldByAnotherError, so that a user reads them once.
+    """
     own: InputError | None = None
     try:
         yield
@@ -69,11 +90,42 @@ def stopping_together() -> Iterator[None]:
     if world().size > 1:
         words: list[str | None] = [None] * world().size
         dist.all_gather_object(words, None if own is None else str(own))
-        reasons = [reason for reason in words if reason is not None]
-        if own is None and reasons:
-            raise InputError(reasons[0])
+        told = [(rank, reason) for rank, reason in enumerate(words) if reason is not None]
+        if told and told[0][0] != world().rank:
+            raise ToldByAnotherError(told[0][1])
     if own is not None:
         raise own
+
+
+def largest(number: Number) -> Number:
+    """The largest of all ranks' numbers; integers up to 2^53."""
+    if world().size == 1:
+        return number
+    numbers = torch.tensor([number], dtype=torch.float64)
+    dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
+    return type(number)(numbers.item())
+
+
+def from_the_first(value: Result) -> Result:
+    """The first rank's value, on every rank; anything that can be pickled."""
+    if world().size == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def first_rank_first(work: Callable[[], Result]) -> Result:
+    """What `work` gives, done by the first rank, and then by the others, who find it done.
+
+    Where it raises InputError on one rank, all ranks do.
+    """
+    result: list[Result] = []
+    for is_turn in (world().rank == 0, world().rank > 0):
+        with stopping_together():
+            if is_turn:
+                result.append(work())
+    return result[0]
 
 
 def on_every_rank(values: Iterable[str]) -> set[str]:
@@ -86,13 +138,15 @@ def on_every_rank(values: Iterable[str]) -> set[str]:
     return own.intersection(*of_ranks)
 
 
-def require_same(facts: Mapping[str, tuple[int, str]], device: torch.device) -> None:
+def require_same(facts: Mapping[str, tuple[int, str]]) -> None:
     """Raise InputError, on every rank alike, for the first fact in which ranks differ.
 
-    A fact is a number by name, with what to do where ranks have different ones.
+    A fact is a number by name, with what to do where ranks have different ones. The numbers are
+    exchanged on the CPU, and no GPU is waited for, unless the process group knows GPUs alone.
     """
     if world().size == 1:
         return
+    device = "cpu" if "cpu:" in dist.get_backend_config() else "cuda"
     own = torch.tensor([[number for number, _ in facts.values()]], device=device)
     for (name, (_, mend)), numbers in zip(facts.items(), all_gather(own).T.tolist(), strict=True):
         if len(set(numbers)) > 1:

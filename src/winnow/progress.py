@@ -3,6 +3,7 @@
 On a terminal that is a bar; in a log file it is a line now and then.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,12 @@ Advance = Callable[..., None]
 _LINE_EVERY_SECONDS = 10.0
 
 
+def say_to_stderr(line: str) -> None:
+    """A line on standard error; a progress bar there lets it pass above itself."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
 @contextmanager
 def track(what: str, *, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
     """Show the progress of `what` towards `total` units, `done` of which were done before.
@@ -25,7 +32,8 @@ def track(what: str, *, total: int, unit: str, done: int = 0) -> Iterator[Advanc
     """
     console = Console(file=sys.stderr)
     meter = _Meter(total=total, unit=unit, done=done)
-    if done >= total:
+    # Of processes that torchrun started, the first speaks for all.
+    if done >= total or os.environ.get("RANK", "0") != "0":
         yield lambda count=1, note="": None
         return
     if not console.is_terminal:

@@ -36,9 +36,30 @@ class InputError(ValueError):
     """
 
 
+class ToldByAnotherError(InputError):
+    """An error that another process of the same run has, and tells the user of."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Stopped on request by `signal_number`, in a state that the same command goes on from."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.signal_number = signal_number
+
+    @property
+    def status(self) -> int:
+        """What a process ends with."""
+        return 128 + self.signal_number
+
+
+class OutOfTime(Interrupted):
+    """A run's own time limit has stopped it, in a state that the same command goes on from."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 0)
+
+    @property
+    def status(self) -> int:
+        """EX_TEMPFAIL of sysexits.h, so that a job script knows to go on."""
+        return 75

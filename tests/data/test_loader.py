@@ -15,13 +15,17 @@ from data_makers import picture, sample_members, select_all, write_tar
 from open_clip import SimpleTokenizer
 
 from winnow.data.augmentation import Augmentation
+from winnow.data.batch import Batch
+from winnow.data.block_cache import BlockCache
+from winnow.data.captions import CaptionChoice, Captions
 from winnow.data.concept_targets import ConceptTargets, TargetFacts, write_targets
-from winnow.data.images import training_view
+from winnow.data.images import evaluation_view, training_view
 from winnow.data.keyed import hex_digits
-from winnow.data.loader import Batch, image_random, load_batches
+from winnow.data.loader import image_random, load_batches
+from winnow.data.mixture import Mixture
 from winnow.data.order import Order
 from winnow.data.selection import Selection
-from winnow.types import InputError
+from winnow.types import InputError, View
 
 CROPS = Augmentation(crop_area=(0.5, 1.0))
 
@@ -68,7 +72,18 @@ def targets(selection, tmp_path_factory) -> ConceptTargets:
     return ConceptTargets.open(folder)
 
 
-def load(selection: Selection, **options) -> list[Batch]:
+@pytest.fixture(scope="module")
+def mixture(selection, tmp_path_factory) -> Mixture:
+    """The selection, and a fifth as often one of 7 pairs in a parquet file."""
+    folder = tmp_path_factory.mktemp("mixture")
+    images = [{"bytes": picture(n), "path": None} for n in range(7)]
+    pairs = {"image": images, "text": [f"{n}" for n in range(7)]}
+    pq.write_table(pa.table(pairs), folder / "0.parquet")
+    small = select_all([str(folder / "0.parquet")], folder / "selection")
+    return Mixture.of({"large": selection, "small": small}, {"large": 5, "small": 1})
+
+
+def load(selection: Selection | Mixture, **options) -> list[Batch]:
     facts = {
         "tokenize": tokenize,
         "image_size": 16,
@@ -79,7 +94,10 @@ def load(selection: Selection, **options) -> list[Batch]:
         "last_step": 12,
         "image_ids": True,
     }
-    order = Order(shard_counts=selection.shard_counts, seed=3, run_length=8, window_runs=3)
+    if isinstance(selection, Mixture):
+        order = selection.order(3)
+    else:
+        order = Order(shard_counts=selection.shard_counts, seed=3, run_length=8, window_runs=3)
     return list(load_batches(selection, order, **facts | options))
 
 
@@ -112,12 +130,13 @@ def test_a_batch_is_the_pairs_of_its_positions(selection):
             random = image_random(seed=3, epoch=epoch, uid=sample.uid)
             expected = training_view(data, size=16, augmentation=CROPS, random=random)
             assert np.array_equal(batch.image_BCHW[place].numpy(), expected)
+            assert int(batch.epoch_B[place]) == epoch
             assert int(batch.id_B[place]) % 2**64 == int(sample.uid[:16], 16)
             assert int(batch.image_id_B[place]) == first_8_bytes_of_sha256(data)
             tokens = batch.text_BT[place].numpy().tobytes()
             assert int(batch.caption_id_B[place]) == first_8_bytes_of_sha256(tokens)
     kinds = [tensor.dtype for tensor in tensors(batches[0])]
-    assert kinds == [torch.uint8, *[torch.int64] * 5]
+    assert kinds == [torch.uint8, *[torch.int64] * 7]
     assert batches[0].image_BCHW.shape == (10, 3, 16, 16)
 
 
@@ -154,17 +173,19 @@ def groups(ids: torch.Tensor) -> list[int]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_stream_does_not_depend_on_the_workers(selection, targets, workers):
     alone = load(selection, targets=targets)
-    assert len(tensors(alone[0])) == 8
+    assert len(tensors(alone[0])) == 10
     assert same(load(selection, workers=workers, targets=targets), alone)
 
 
-@pytest.mark.parametrize("world_size", [2, 5])
-def test_the_ranks_together_see_what_one_process_sees(selection, targets, world_size):
-    shares = [
-        load(selection, rank=rank, world_size=world_size, targets=targets)
-        for rank in range(world_size)
-    ]
-    alone = load(selection, targets=targets)
+@pytest.mark.parametrize("world_size", [2, 4, 5])
+@pytest.mark.parametrize("kind", ["selection", "mixture"])
+def test_the_ranks_together_see_what_one_process_sees(request, targets, kind, world_size):
+    options = {"batch_size": 20, "last_step": 6}
+    if kind == "selection":
+        options["targets"] = targets
+    data = request.getfixturevalue(kind)
+    shares = [load(data, rank=r, world_size=world_size, **options) for r in range(world_size)]
+    alone = load(data, **options)
     assert len(alone) == len(shares[0])
     for parts, whole in zip(zip(*shares, strict=True), alone, strict=True):
         joined = [torch.cat(split) for split in zip(*map(tensors, parts), strict=True)]
@@ -173,6 +194,7 @@ def test_the_ranks_together_see_what_one_process_sees(selection, targets, world_
 
 def test_targets_are_joined_by_uid_and_move_with_their_pairs(selection, targets):
     assert load(selection)[0].targets is None
+    assert load(selection)[0].to(torch.device("meta")).source_B.is_meta
     for batch in load(selection, targets=targets):
         own = batch.targets["objects"]
         assert torch.equal(own.index_BK[:, 0], batch.row_B % 7)
@@ -189,6 +211,93 @@ def test_a_pair_without_targets_stops_the_loading(selection, targets):
     missing = hex_digits(targets.rows[-1:])[0]
     with pytest.raises(InputError, match=f"none for the sample {missing}"):
         load(selection, targets=without)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_mixture_is_loaded_by_its_order(mixture, workers):
+    """Each pair in its source's own epoch, which keys its view."""
+    batches = load(mixture, workers=workers)
+    places = mixture.order(3).places(np.arange(120))
+    for name, expected in places._asdict().items():
+        field = {"rows": "row_B", "epochs": "epoch_B", "sources": "source_B"}[name]
+        assert torch.cat([getattr(b, field) for b in batches]).tolist() == expected.tolist()
+    assert places.epochs[places.sources == 1].max() >= 2
+    samples = mixture.samples(places.rows)
+    images = torch.cat([batch.image_BCHW for batch in batches]).numpy()
+    for sample, epoch, source, image in zip(*(samples, *places[1:], images), strict=True):
+        if source == 1:
+            random = image_random(seed=3, epoch=int(epoch), uid=sample.uid)
+            data = picture(int(sample.caption))
+            view = training_view(data, size=16, augmentation=CROPS, random=random)
+            assert np.array_equal(image, view)
+
+
+def test_one_source_mixed_with_nothing_is_that_source(selection):
+    alone = Mixture.of({"a": selection})
+    assert same(load(alone), list(load_as_trained(selection)))
+
+
+def load_as_trained(selection: Selection):
+    return load_batches(
+        selection,
+        selection.order(3),
+        tokenize=tokenize,
+        image_size=16,
+        augmentation=CROPS,
+        workers=0,
+        batch_size=10,
+        first_step=0,
+        last_step=12,
+        image_ids=True,
+    )
+
+
+@pytest.mark.parametrize("resize", ["shortest", "squash"])
+def test_a_view_is_the_evaluations_and_the_same_every_epoch(selection, resize):
+    view = View(size=16, resize=resize)
+    batches = load(selection, augmentation=view, batch_size=len(selection), last_step=2, workers=1)
+    for batch in batches:
+        for sample, image in zip(
+            selection.samples(batch.row_B.numpy()), batch.image_BCHW.numpy(), strict=True
+        ):
+            start, size = sample.address.offset, sample.address.size
+            data = Path(sample.shard).read_bytes()[start : start + size]
+            assert np.array_equal(image, evaluation_view(data, view=view))
+
+
+def test_captions_are_chosen_anew_in_every_epoch(selection, tmp_path):
+    uids = selection.table["uid"].to_pylist()
+    texts = [f"other {n}" for n in range(len(uids))]
+    pq.write_table(pa.table({"uid": uids, "caption": texts}), tmp_path / "captions.parquet")
+    captions = Captions.open(
+        [str(tmp_path / "captions.parquet")], selection=selection, cache=tmp_path / "cache"
+    )
+    options = {"captions": captions, "choice": CaptionChoice(original=0.5), "last_step": 10}
+    batches = load(selection, **options)
+    others = 0
+    for batch in batches:
+        samples = selection.samples(batch.row_B.numpy())
+        texts = captions.choose(
+            samples, batch.epoch_B.numpy(), seed=3, choice=CaptionChoice(original=0.5)
+        )
+        assert torch.equal(batch.text_BT, tokenize(texts).long())
+        others += sum(text.startswith("other") for text in texts)
+    assert 30 < others < 70
+    assert same(load(selection, workers=2, **options), batches)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_remote_shards_are_read_through_the_cache(selection, tmp_path, workers):
+    urls = [f"file://{shard}" for shard in selection.shards]
+    remote = replace(selection, shards=tuple(urls))
+    cache = BlockCache(folder=tmp_path / "cache", gigabytes=0.1)
+    assert same(load(remote, workers=workers, cache=cache), load(selection))
+    assert any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
+
+
+@pytest.mark.parametrize("prefetch", [1, 5])
+def test_how_far_workers_read_ahead_changes_nothing(selection, prefetch):
+    assert same(load(selection, workers=2, prefetch=prefetch), load(selection))
 
 
 @pytest.mark.parametrize("step", [1, 5, 11])

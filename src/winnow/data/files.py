@@ -1,11 +1,14 @@
 """Files wherever they are: whole, by byte range, or by pattern; local paths and fsspec URLs alike.
 
 A URL may be chained as fsspec chains them: `filecache::s3://bucket/00000.tar` keeps a copy of each
-shard on the local disk.
+shard on the local disk. What is read again and again goes through `block_cache.BlockCache`, which
+keeps a bounded part of all shards there.
 """
 
+import functools
 import glob
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -15,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from winnow.data.retries import retried
 from winnow.types import InputError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -25,6 +29,10 @@ _ADVICE_BYTES = 512 * 1024
 
 class Ranges(Protocol):
     """A file of which any range of bytes can be read."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
 
     def read(self, offset: int, size: int) -> bytes:
         """The bytes from `offset`, fewer than `size` where the file ends before."""
@@ -178,6 +186,10 @@ class _LocalRanges:
     def __init__(self, path: str) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
 
+    @property
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
     def read(self, offset: int, size: int) -> bytes:
         data = os.pread(self._descriptor, size, offset)
         while 0 < len(data) < size:  # a signal or a network file system may cut a read short
@@ -199,21 +211,66 @@ class _LocalRanges:
 
 
 class _RemoteRanges:
-    """One ranged request a read; `filecache::` before the URL keeps whole shards here instead."""
+    """One ranged request a read."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._file_system, self._name = file_system(url)
 
+    @functools.cached_property
+    def size(self) -> int:
+        return state_of(self._url)[0]
+
     def read(self, offset: int, size: int) -> bytes:
         with mendable(self._url):
-            return self._file_system.cat_file(self._name, start=offset, end=offset + size)
+            return retried(
+                lambda: self._file_system.cat_file(self._name, start=offset, end=offset + size),
+                url=self._url,
+            )
 
     def will_need(self, offset: int, size: int) -> None:
         pass
 
     def close(self) -> None:
         pass
+
+
+class RangesStream(io.RawIOBase):
+    """Ranges as a seekable stream, for libraries that want one; closing it closes them."""
+
+    def __init__(self, ranges: Ranges) -> None:
+        self._ranges, self._position = ranges, 0
+
+    def readable(self) -> bool:
+        """See io.RawIOBase."""
+        return True
+
+    def seekable(self) -> bool:
+        """See io.RawIOBase."""
+        return True
+
+    def tell(self) -> int:
+        """See io.RawIOBase."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """See io.RawIOBase."""
+        starts = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._ranges.size}
+        self._position = starts[whence] + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """See io.RawIOBase."""
+        data = self._ranges.read(self._position, len(buffer))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        """See io.RawIOBase."""
+        if not self.closed:
+            self._ranges.close()
+        super().close()
 
 
 def sha256_of(path: Path) -> str:

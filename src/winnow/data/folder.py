@@ -221,7 +221,18 @@ def claimed(folder: Path, *, doing: str) -> Iterator[None]:
             raise InputError(
                 f"another process is {doing} {folder}: wait for it or stop it"
             ) from error
-        yield
+        held = [lock.fileno()]
+        # A worker that outlives this process must not keep what it never asked for.
+        os.register_at_fork(after_in_child=lambda: _close(held))
+        try:
+            yield
+        finally:
+            held.clear()
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -283,3 +294,12 @@ def _told(url: str, *, missing: type[Exception] = FileNotFoundError) -> Iterator
     # Every store brings exceptions of its own (no credentials, no connection), few are OSErrors.
     except Exception as error:
         raise InputError(f"{url} cannot be used: {error}") from error
+
+
+def flush_folder(folder: Path) -> None:
+    """Let the names in a folder of this machine outlast a power cut. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

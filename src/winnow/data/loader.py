@@ -1,4 +1,4 @@
-"""The loader: a selection and an order in, batches of uint8 pictures and tokens out.
+"""The loader: data and an order in, batches of uint8 pictures and tokens out.
 
 Step s is the positions [s * batch_size, (s + 1) * batch_size) of the order, and a rank's batch is
 its contiguous part of them. Everything in it is a function of the step: workers read, decode and
@@ -8,93 +8,74 @@ While a step's pictures are read, the runs whose turn comes one window later are
 system, so that disks see long sequential reads and workers find the bytes in the page cache.
 """
 
-import hashlib
-import signal
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from time import monotonic
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import get_worker_info
 
 from winnow.data.augmentation import Augmentation
-from winnow.data.concept_targets import ConceptTargets, SparseTargets
-from winnow.data.images import ImageError, training_view
+from winnow.data.batch import Batch, caption_ids, content_id
+from winnow.data.block_cache import BlockCache
+from winnow.data.captions import CaptionChoice, Captions
+from winnow.data.concept_targets import ConceptTargets
+from winnow.data.images import ImageError, evaluation_view, training_view
+from winnow.data.mixture import MixedOrder, Mixture
 from winnow.data.order import Order
 from winnow.data.selection import KeptSample, Selection
 from winnow.data.sources import Columns, Reader, open_reader
-from winnow.types import InputError
+from winnow.data.watch import Notes, Watch
+from winnow.data.workers import read_steps
+from winnow.progress import say_to_stderr
+from winnow.types import InputError, View
 
 _OPEN_SHARDS = 16
 
 
-class Batch(NamedTuple):
-    """One rank's pairs of one step."""
-
-    image_BCHW: torch.Tensor
-    """uint8, RGB."""
-    text_BT: torch.Tensor
-    """int64 tokens."""
-    id_B: torch.Tensor
-    """int64: the first 16 hex digits of the uid, as two's complement."""
-    row_B: torch.Tensor
-    """int64 row of the selection."""
-    caption_id_B: torch.Tensor
-    """int64; two are equal where the tokens of the captions are."""
-    image_id_B: torch.Tensor | None
-    """int64; two are equal where the bytes of the pictures are. None where it was not asked for."""
-    targets: dict[str, SparseTargets] | None = None
-    """A teacher's concepts in the pictures, by head. None where there is no teacher."""
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same pairs on `device`."""
-        tensors = {n: part for n, part in self._asdict().items() if isinstance(part, torch.Tensor)}
-        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
-        return self._replace(
-            **moved, targets=self._targets(lambda t: t.to(device, non_blocking=True))
-        )
-
-    def targets_of(self, part: slice) -> dict[str, SparseTargets] | None:
-        """The targets of some of the pairs."""
-        return self._targets(lambda tensor: tensor[part])
-
-    def _targets(
-        self, each: Callable[[torch.Tensor], torch.Tensor]
-    ) -> dict[str, SparseTargets] | None:
-        if self.targets is None:
-            return None
-        return {
-            head: SparseTargets(each(own.index_BK), each(own.mass_BK))
-            for head, own in self.targets.items()
-        }
-
-
 def load_batches(
-    selection: Selection,
-    order: Order,
+    selection: Selection | Mixture,
+    order: Order | MixedOrder,
     *,
     tokenize: Callable[[list[str]], Any],
     image_size: int,
-    augmentation: Augmentation,
+    augmentation: Augmentation | View,
     workers: int,
     batch_size: int,
     first_step: int,
     last_step: int,
     image_ids: bool = False,
     targets: ConceptTargets | None = None,
+    captions: Captions | None = None,
+    choice: CaptionChoice | None = None,
+    cache: BlockCache | None = None,
     rank: int = 0,
     world_size: int = 1,
+    prefetch: int = 2,
+    patience: float = 600.0,
+    say: Callable[[str], None] = say_to_stderr,
+    clock: Callable[[], float] = monotonic,
+    stops: Callable[[], bool] = lambda: False,
 ) -> Generator[Batch, None, None]:
     """The batches of steps [first_step, last_step), of which a rank gets its share.
 
-    `tokenize` turns captions into int64 (captions, tokens). `image_ids` asks for ids of the
-    pictures: hashing their bytes takes 1 to 5 % of the time that decoding them does. `targets` are
-    joined by uid. Tensors are in pinned memory where there is a GPU. Closing the generator ends its
-    workers. Raises InputError, naming shard and key, where a picture that was readable when the
-    ledger was made no longer is, and naming the uid where a sample has no targets.
+    `order` is one of the selection's own. `tokenize` turns captions into int64 (captions, tokens);
+    a caption is the sample's own, or the one that `choice` takes among it and its alternatives in
+    `captions`. Of a picture a random view is shown, or the evaluation's where `augmentation` is a
+    View, of side `image_size`. `image_ids` asks for ids of the pictures: hashing their bytes takes
+    1 to 5 % of the time that decoding them does. `targets` are joined by uid. Remote shards are
+    read through `cache`. Each worker reads `prefetch` batches ahead. Tensors are in pinned memory
+    where there is a GPU. Closing the generator ends its workers.
+
+    A batch that is waited for longer than 10 s is told to `say`, with the shard and the key that
+    are being read; so is a worker that dies, and it is replaced. Raises InputError, naming shard
+    and key, where a picture that was readable when the ledger was made no longer is, and where a
+    worker has not moved for `patience` seconds of `clock`; naming the uid where a sample has no
+    targets. Without workers a read that stands still is told of, and goes on being waited for; with
+    them there are no more batches once `stops` says so while one is waited for.
     """
     if batch_size % world_size:
         raise InputError(f"a batch of {batch_size} cannot be shared by {world_size} processes")
@@ -108,21 +89,22 @@ def load_batches(
         first_step=first_step,
         image_ids=image_ids,
         targets=targets,
+        captions=captions,
+        choice=choice,
         rank=rank,
         world_size=world_size,
+        readers=_Readers(cache),
+        notes=Notes(max(1, workers)),
     )
-    loader = DataLoader(
+    batches = read_steps(
         steps,
-        batch_size=None,
-        sampler=range(first_step, last_step),
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        # Its own generator: workers would else be seeded from torch's state, and a resumed run,
-        # which starts them once more, would find another state in its dropout.
-        generator=torch.Generator(),
-        worker_init_fn=_start_worker,
+        first_step=first_step,
+        last_step=last_step,
+        workers=workers,
+        prefetch=prefetch,
+        watch=Watch(patience=patience, say=say, clock=clock, stops=stops),
     )
-    return _batches(loader, steps.readers)
+    return _closing(steps.readers, batches)
 
 
 def image_random(*, seed: int, epoch: int, uid: str) -> np.random.Generator:
@@ -133,62 +115,46 @@ def image_random(*, seed: int, epoch: int, uid: str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=_words(key), counter=_words(counter)))
 
 
-def content_id(data: bytes) -> int:
-    """The first 8 bytes of the sha256, as a signed number."""
-    return int.from_bytes(hashlib.sha256(data).digest()[:8], "little", signed=True)
-
-
-def caption_ids(text_BT: torch.Tensor) -> torch.Tensor:
-    """int64 (B,): an id of each caption.
-
-    Of its tokens and not of its letters: captions that differ in case, or past where they are cut,
-    are one and the same to the text tower.
-    """
-    return torch.tensor([content_id(row.tobytes()) for row in text_BT.numpy()])
-
-
 def _words(values: tuple[int, ...]) -> np.ndarray:
     return np.array(values, dtype=np.uint64)
 
 
-def _start_worker(_: int) -> None:
-    # Ctrl-C goes to every process of the terminal, and schedulers end whole process groups; the
-    # main process decides what becomes of it, and saves. Its end is the workers' end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    warnings.filterwarnings("ignore", module="PIL")  # the ledger says which pictures are odd
-
-
-def _batches(loader: DataLoader, readers: "_Readers") -> Generator[Batch, None, None]:
+def _closing(
+    readers: "_Readers", batches: Generator[Batch, None, None]
+) -> Generator[Batch, None, None]:
     try:
-        for batch in loader:
-            if isinstance(batch, InputError):
-                raise batch
-            yield batch
+        yield from batches
     finally:
         readers.close()  # those of this process; a worker's end with it
 
 
 @dataclass(kw_only=True)
-class _Steps(Dataset):
+class _Steps:
     """A rank's batch by step."""
 
-    selection: Selection
-    order: Order
+    selection: Selection | Mixture
+    order: Order | MixedOrder
     tokenize: Callable[[list[str]], Any]
     image_size: int
-    augmentation: Augmentation
+    augmentation: Augmentation | View
     batch_size: int
     first_step: int
     image_ids: bool
     targets: ConceptTargets | None
+    captions: Captions | None
+    choice: CaptionChoice | None
     rank: int
     world_size: int
-    readers: "_Readers" = field(default_factory=lambda: _Readers())
+    readers: "_Readers"
+    notes: Notes
+    _reader: int = field(default=0, init=False)
 
     def __getitem__(self, step: int) -> Batch | InputError:
+        worker = get_worker_info()
+        self._reader = 0 if worker is None else worker.id
         share = self.batch_size // self.world_size
         start = step * self.batch_size + self.rank * share
+        self.notes.begin(self._reader, step, share)
         try:
             self._announce(step)
             return self._read(np.arange(start, start + share))
@@ -196,31 +162,50 @@ class _Steps(Dataset):
             return error  # raised in a worker it would come out wrapped in the worker's traceback
 
     def _read(self, positions: np.ndarray) -> Batch:
-        rows = self.order.rows(positions)
-        samples = self.selection.samples(rows)
-        images = np.empty((len(rows), 3, self.image_size, self.image_size), dtype=np.uint8)
-        image_id_B = torch.empty(len(rows), dtype=torch.int64) if self.image_ids else None
-        for place in np.argsort(rows):  # rows are numbered in the order of shards and offsets
-            sample, epoch = samples[place], int(positions[place]) // len(self.order)
-            data = self._reader(sample.shard).read(sample.address)
-            images[place] = self._view(sample, data, epoch)
-            if image_id_B is not None:
-                image_id_B[place] = content_id(data)
-        text_BT = torch.as_tensor(self.tokenize([sample.caption for sample in samples])).long()
+        places = self.order.places(positions)
+        samples = self.selection.samples(places.rows)
+        images, image_id_B = self._images(places.rows, places.epochs, samples)
+        text_BT = torch.as_tensor(self.tokenize(self._texts(samples, places.epochs))).long()
         ids = _words(tuple(int(sample.uid[:16], 16) for sample in samples)).view(np.int64)
         return Batch(
             image_BCHW=torch.from_numpy(images),
             text_BT=text_BT,
             id_B=torch.from_numpy(ids),
-            row_B=torch.from_numpy(rows),
+            row_B=torch.from_numpy(places.rows),
             caption_id_B=caption_ids(text_BT),
             image_id_B=image_id_B,
             targets=None if self.targets is None else self.targets.of([s.uid for s in samples]),
+            epoch_B=torch.from_numpy(places.epochs),
+            source_B=torch.from_numpy(places.sources),
         )
 
+    def _images(
+        self, rows: np.ndarray, epochs: np.ndarray, samples: list[KeptSample]
+    ) -> tuple[np.ndarray, torch.Tensor | None]:
+        images = np.empty((len(rows), 3, self.image_size, self.image_size), dtype=np.uint8)
+        image_id_B = torch.empty(len(rows), dtype=torch.int64) if self.image_ids else None
+        for place in np.argsort(rows):  # rows are numbered in the order of shards and offsets
+            sample = samples[place]
+            self.notes.at(self._reader, f"reading {sample.shard} (key {sample.address.key})")
+            data = self.readers.get(sample).read(sample.address)
+            images[place] = self._view(sample, data, int(epochs[place]))
+            if image_id_B is not None:
+                image_id_B[place] = content_id(data)
+            self.notes.has_read(self._reader)
+        self.notes.at(self._reader, "")
+        return images, image_id_B
+
+    def _texts(self, samples: list[KeptSample], epochs: np.ndarray) -> list[str]:
+        if self.captions is None:
+            return [sample.caption for sample in samples]
+        assert self.choice is not None, "who gives captions says how one is chosen"
+        return self.captions.choose(samples, epochs, seed=self.order.seed, choice=self.choice)
+
     def _view(self, sample: KeptSample, data: bytes, epoch: int) -> np.ndarray:
-        random = image_random(seed=self.order.seed, epoch=epoch, uid=sample.uid)
         try:
+            if isinstance(self.augmentation, View):
+                return evaluation_view(data, view=self.augmentation)
+            random = image_random(seed=self.order.seed, epoch=epoch, uid=sample.uid)
             return training_view(
                 data, size=self.image_size, augmentation=self.augmentation, random=random
             )
@@ -231,31 +216,32 @@ class _Steps(Dataset):
             ) from error
 
     def _announce(self, step: int) -> None:
-        start, ahead = step * self.batch_size, self.order.window
-        # At first the window begun is needed at once, with runs whose turn was before this step.
-        first = max(0, start - ahead) if step == self.first_step else start + ahead
-        for row, end in self.order.runs(first, start + self.batch_size + ahead):
+        begins = step == self.first_step
+        runs = self.order.first_runs if begins else self.order.next_runs
+        for row, end in runs(step * self.batch_size, (step + 1) * self.batch_size):
             head, tail = self.selection.samples(np.array([row, end - 1]))
-            self._reader(head.shard).will_need(head.address, tail.address)
-
-    def _reader(self, shard: str) -> Reader:
-        return self.readers.get(shard, self.selection.columns)
+            self.notes.at(self._reader, f"opening {head.shard} (for key {head.address.key} on)")
+            self.readers.get(head).will_need(head.address, tail.address)
 
 
 class _Readers:
     """The shards this process has open, at most so many, the longest unused closed first."""
 
-    def __init__(self) -> None:
-        self._open: OrderedDict[str, Reader] = OrderedDict()
+    def __init__(self, cache: BlockCache | None) -> None:
+        self._cache = cache
+        self._open: OrderedDict[tuple[str, Columns], Reader] = OrderedDict()
 
-    def get(self, shard: str, columns: Columns) -> Reader:
-        if shard not in self._open:
+    def get(self, sample: KeptSample) -> Reader:
+        """The reader of the shard that `sample` is in."""
+        key = sample.shard, sample.columns
+        if key not in self._open:
             if len(self._open) == _OPEN_SHARDS:
                 _, oldest = self._open.popitem(last=False)
                 oldest.__exit__(None, None, None)
-            self._open[shard] = open_reader(shard, columns=columns).__enter__()
-        self._open.move_to_end(shard)
-        return self._open[shard]
+            reader = open_reader(sample.shard, columns=sample.columns, cache=self._cache)
+            self._open[key] = reader.__enter__()
+        self._open.move_to_end(key)
+        return self._open[key]
 
     def close(self) -> None:
         while self._open:

@@ -15,12 +15,23 @@ not change with the version of any library. Memory is O(runs + one window).
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from winnow.types import InputError
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Places(NamedTuple):
+    """What stands at some positions: int64, each of the positions' shape."""
+
+    rows: np.ndarray
+    epochs: np.ndarray
+    """How often the row's source had been through before."""
+    sources: np.ndarray
+    """Which of a mixture's sources the row is of; 0 where there is but one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,7 +46,7 @@ class Order:
     """Rows that are read together: at 50 KB a picture, 13 MB at once."""
     window_runs: int = 64
     """Runs that are mixed: how wide the shuffle is."""
-    _recent: "_Recent" = field(default_factory=lambda: _Recent(), init=False, repr=False)
+    _recent: "Recent" = field(default_factory=lambda: Recent(), init=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self) == 0:
@@ -54,6 +65,29 @@ class Order:
             here = epochs == epoch
             rows[here] = self._rows_of_epoch(int(epoch), offsets[here])
         return rows
+
+    def places(self, positions: np.ndarray) -> Places:
+        """What stands at `positions` (int64, 0 or more)."""
+        epochs = positions // len(self)
+        return Places(self.rows(positions), epochs, np.zeros_like(epochs))
+
+    def counts(self, position: int) -> list[int]:
+        """How many of the positions before `position` are each source's: there is one."""
+        return [position]
+
+    def next_runs(self, first_position: int, last_position: int) -> np.ndarray:
+        """The runs to announce while positions [first, last) are read, as `runs` gives them.
+
+        Their turn comes one window later.
+        """
+        return self.runs(first_position + self.window, last_position + self.window)
+
+    def first_runs(self, first_position: int, last_position: int) -> np.ndarray:
+        """The same where reading begins at `first_position`.
+
+        The window begun is needed at once, with runs whose turn was before.
+        """
+        return self.runs(max(0, first_position - self.window), last_position + self.window)
 
     def runs(self, first_position: int, last_position: int) -> np.ndarray:
         """The runs whose turn comes at positions [first, last): int64 (runs, 2), rows [from, to).
@@ -104,7 +138,7 @@ class Order:
         """The runs, int64 (runs,), in the order of the epoch."""
         return self._recent.get(
             ("runs", epoch, 0),
-            lambda: _permuted(np.arange(len(self._bounds)), (self.seed, epoch, 0)),
+            lambda: permuted(np.arange(len(self._bounds)), (self.seed, epoch, 0)),
         )
 
     def _turns(self, epoch: int) -> np.ndarray:
@@ -126,10 +160,10 @@ class Order:
         first = window * self.window_runs
         runs = self._permuted_runs(epoch)[first : first + self.window_runs]
         rows = np.concatenate([np.arange(start, end) for start, end in self._bounds[runs]])
-        return _permuted(rows, (self.seed, epoch, 1))
+        return permuted(rows, (self.seed, epoch, 1))
 
 
-class _Recent:
+class Recent:
     """The results last asked for: what makes a pure function quick without making it impure."""
 
     _KEPT = 8  # two epochs' runs and turns, as at their border, and some windows
@@ -138,6 +172,7 @@ class _Recent:
         self._results: dict[tuple[str, int, int], np.ndarray] = {}
 
     def get(self, key: tuple[str, int, int], compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """What `compute` gave for this key, if that was lately, or gives now."""
         result = self._results.pop(key, None)
         if result is None:
             result = compute()
@@ -147,15 +182,15 @@ class _Recent:
         return result
 
 
-def _permuted(values: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
+def permuted(values: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
     """`values` (distinct, 0 or more) in an order that `key` alone decides."""
     hashes = values.astype(np.uint64)
     for word in key:
-        hashes = _mixed(hashes ^ _mixed(np.array([word % 2**64], dtype=np.uint64)))
+        hashes = mixed(hashes ^ mixed(np.array([word % 2**64], dtype=np.uint64)))
     return values[np.argsort(hashes, kind="stable")]
 
 
-def _mixed(words: np.ndarray) -> np.ndarray:
+def mixed(words: np.ndarray) -> np.ndarray:
     """splitmix64 (Steele, Lea & Flood 2014): a bijection of uint64 that scatters its bits."""
     words = words + _GOLDEN
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -13,9 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from winnow.data.block_cache import BlockCache
 from winnow.data.columns import CAPTION_NAMES, DETECT, Columns, choose_column
-from winnow.data.files import is_remote, open_ranges, open_whole
+from winnow.data.files import RangesStream, is_remote, open_ranges, open_whole
 from winnow.data.ledger import Address
+from winnow.data.row_groups import InCache, InMemory, Pictures
 from winnow.data.sample import (
     RawSample,
     UnreadableError,
@@ -57,26 +59,35 @@ def scan(shard: str, *, columns: Columns = DETECT) -> Iterator[RawSample]:
 
 
 class ParquetReader:
-    """Reads pictures of one parquet file; holds the pictures of the row group read last."""
+    """Reads pictures of one parquet file; see `row_groups` for how much stays decoded where."""
 
-    def __init__(self, shard: str, *, columns: Columns = DETECT) -> None:
+    def __init__(
+        self,
+        shard: str,
+        *,
+        columns: Columns = DETECT,
+        cache: BlockCache | None = None,
+    ) -> None:
         self._shard = shard
-        self._ranges = open_ranges(shard)
+        self._ranges = open_ranges(shard) if cache is None else cache.open(shard)
+        source = RangesStream(self._ranges) if is_remote(shard) else shard
         try:
-            self._file = pq.ParquetFile(_source(shard), pre_buffer=False)
+            self._file = pq.ParquetFile(source, pre_buffer=False)
         except _BROKEN as error:
             raise InputError(f"{shard} is not a parquet file: {_first_line(error)}") from error
         self._layout = _layout(self._file, columns, shard)
-        self._group: int | None = None
-        self._pictures = pa.chunked_array([], pa.binary())
+        self._pictures: Pictures = (
+            InMemory(self._decode)
+            if cache is None
+            else InCache(self._decode, cache=cache, path=shard)
+        )
 
     def read(self, address: Address) -> bytes:
         """The picture's bytes. Raises InputError where that row is gone or cannot be read."""
         try:
-            if address.offset != self._group:
-                self._pictures = self._read_pictures(address.offset)
-                self._group = address.offset
-            picture = self._pictures[address.size].as_py()
+            if address.size >= self._file.metadata.row_group(address.offset).num_rows:
+                raise self._changed(address)
+            picture = self._pictures.picture(address.offset, address.size)
         except (*_BROKEN, IndexError) as error:
             raise self._changed(address) from error
         if picture is None:
@@ -97,7 +108,7 @@ class ParquetReader:
         self._file.close()
         self._ranges.close()
 
-    def _read_pictures(self, group: int) -> pa.ChunkedArray:
+    def _decode(self, group: int) -> pa.ChunkedArray:
         # One thread: readers live in forked workers, which share the cores already.
         column = self._layout.image
         table = self._file.read_row_group(group, columns=[column], use_threads=False)
@@ -129,14 +140,6 @@ class _Row(NamedTuple):
     path: str | None
     caption: bytes | None
     metadata: dict[str, Any]
-
-
-def _source(shard: str) -> Any:
-    if not is_remote(shard):
-        return shard
-    from fsspec.core import open as open_url
-
-    return open_url(shard, "rb").open()
 
 
 def _layout(file: pq.ParquetFile, columns: Columns, shard: str) -> _Layout:

@@ -8,7 +8,7 @@ order's memory at O(shards + window).
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ import pyarrow as pa
 from winnow.config import as_dict, from_dict, read_json, write_json
 from winnow.data.columns import DETECT, Columns
 from winnow.data.ledger import Address
+from winnow.data.order import Order
 from winnow.types import InputError
 
 KEPT_FILE = "kept.arrow"
@@ -43,6 +44,8 @@ class KeptSample(NamedTuple):
     address: Address
     uid: str
     caption: str
+    columns: Columns = DETECT
+    """Where the shard has its pictures, if it is parquet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,34 @@ class Selection:
         # A worker process opens the file again instead of being sent what is in it.
         return type(self).open, (self.directory,)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the sources of its samples are called: there is one."""
+        return (self.directory.name,)
+
+    @property
+    def description(self) -> str:
+        """What messages call it."""
+        return f"the selection in {self.directory}"
+
+    @property
+    def largest_batch(self) -> int:
+        """The most pairs a batch may have: with more, one would be in it twice."""
+        return len(self)
+
+    def order(self, seed: int) -> Order:
+        """The order in which training with `seed` sees its rows."""
+        return Order(shard_counts=self.shard_counts, seed=seed)
+
+    def by_shard(self, *, most: int = 256) -> Iterator[tuple[str, list[KeptSample]]]:
+        """All samples in order, in runs of one shard: its path and at most `most` of them."""
+        start = 0
+        for shard, count in zip(self.shards, self.shard_counts.tolist(), strict=True):
+            for first in range(start, start + count, most):
+                rows = np.arange(first, min(first + most, start + count))
+                yield shard, self.samples(rows)
+            start += count
+
     def samples(self, rows: np.ndarray) -> list[KeptSample]:
         """The samples of `rows` (int64), in their order."""
         samples: list[KeptSample] = [None] * len(rows)  # type: ignore[list-item]
@@ -79,7 +110,9 @@ class Selection:
             for place, row in zip(here, taken.to_pylist(), strict=True):
                 address = Address(row["key"], row["offset"], row["size"])
                 shard = self.shards[row["shard"]]
-                samples[place] = KeptSample(shard, address, row["uid"], row["caption"])
+                samples[place] = KeptSample(
+                    shard, address, row["uid"], row["caption"], self.columns
+                )
         return samples
 
     @cached_property

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from winnow.data import parquet, table, tar
+from winnow.data.block_cache import BlockCache
 from winnow.data.columns import DETECT, Columns
 from winnow.data.files import expand_braces, matching
 from winnow.data.sample import RawSample, Reader
@@ -57,13 +58,20 @@ def open_source(spec: str | Sequence[str], *, columns: Columns = DETECT) -> Sour
     return Source(shards=tuple(dict.fromkeys(shards)), columns=columns)
 
 
-def open_reader(shard: str, *, columns: Columns = DETECT) -> Reader:
-    """Random access to the pictures of one shard. Raises InputError where it cannot be opened."""
+def open_reader(
+    shard: str, *, columns: Columns = DETECT, cache: BlockCache | None = None
+) -> Reader:
+    """Random access to the pictures of one shard.
+
+    A `cache` keeps what is read of remote shards, and the decoded row groups of all parquet files;
+    pictures beside a table are files of their own, which it does not hold. Raises InputError where
+    the shard cannot be opened.
+    """
     if shard.endswith(_PARQUET):
-        return parquet.ParquetReader(shard, columns=columns)
+        return parquet.ParquetReader(shard, columns=columns, cache=cache)
     if shard.endswith(TABLES):
         return table.TableReader(shard)
-    return tar.TarReader(shard)
+    return tar.TarReader(shard, cache=cache)
 
 
 def _shards(spec: str) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Self
 from winnow.data.columns import CAPTION_NAMES, DETECT, Columns, choose_column
 from winnow.data.files import is_remote, open_whole, read_whole
 from winnow.data.ledger import Address
+from winnow.data.retries import retried
 from winnow.data.sample import (
     MAX_PICTURE_BYTES,
     MAX_TEXT_BYTES,
@@ -61,8 +62,12 @@ class TableReader:
     def read(self, address: Address) -> bytes:
         """The picture's bytes. Raises InputError where its file is gone or has another size."""
         path = f"{self._folder}/{address.key}"
+
+        def read() -> bytes:
+            return read_whole(path, limit=address.size + 1)
+
         try:
-            data = read_whole(path, limit=address.size + 1)
+            data = retried(read, url=path) if is_remote(path) else read()
         except OSError as error:
             raise InputError(
                 f"{path} cannot be read any more ({error.strerror or error}): put it back or "

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple, Self
 
+from winnow.data.block_cache import BlockCache
 from winnow.data.columns import DETECT, Columns
 from winnow.data.files import open_ranges, open_whole
 from winnow.data.ledger import Address
@@ -60,9 +61,9 @@ def scan(shard: str, *, columns: Columns = DETECT) -> Iterator[RawSample]:
 class TarReader:
     """Reads pictures of one tar at their offsets."""
 
-    def __init__(self, shard: str) -> None:
+    def __init__(self, shard: str, *, cache: BlockCache | None = None) -> None:
         self._shard = shard
-        self._file = open_ranges(shard)
+        self._file = open_ranges(shard) if cache is None else cache.open(shard)
 
     def read(self, address: Address) -> bytes:
         """The picture's bytes. Raises InputError unless its header stands before it as it did."""
@@ -79,8 +80,9 @@ class TarReader:
         return block[_BLOCK:]
 
     def will_need(self, first: Address, last: Address) -> None:
-        """Announce the bytes from the first picture to the end of the last."""
-        self._file.will_need(first.offset, last.offset + last.size - first.offset)
+        """Announce the bytes from the first picture's header to the end of the last picture."""
+        start = first.offset - _BLOCK
+        self._file.will_need(start, last.offset + last.size - start)
 
     def __enter__(self) -> Self:
         return self

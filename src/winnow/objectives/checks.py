@@ -1,7 +1,7 @@
 """What is refused before anything is computed, and on every rank alike.
 
 A rank that stopped alone would leave the others waiting in a collective for ever. So each says what
-it has, in one small all-gather, and all judge the same facts.
+it has, in one small all-gather of numbers that the CPU knows, and all judge the same facts.
 """
 
 import torch
@@ -52,7 +52,7 @@ def check_batch(
     facts |= {
         name: (int(part is not None), _MEND_PART) for name, part in parts.items() if name != "seed"
     }
-    require_same(facts, device=image_BD.device)
+    require_same(facts)
     if problem is not None:
         raise InputError(problem)
 

@@ -155,14 +155,21 @@ def own_pair_costs(rows: Rows) -> list[Tensor]:
 
 @torch.no_grad()
 def own_pair_diagnostics(rows: Rows) -> dict[str, Tensor]:
-    """How much each pair is believed, both ways: probability, and whether it ranks first."""
+    """How much each pair is believed, both ways: probability, margin, whether it ranks first."""
     found = {}
     for direction, name in zip(DIRECTIONS, DIRECTION_NAMES, strict=True):
         logits_CN = rows.logits(*direction)
         own_C, negative_CN = rows.own(logits_CN), rows.negatives(logits_CN)
+        largest_C = negative_CN.amax(1)
         found[f"own_probability_{name}"] = (own_C - negative_CN.logsumexp(1)).sigmoid()
-        found[f"rank_1_{name}"] = ranks_first(own_C, negative_CN.amax(1), rows.scale)
+        found[f"margin_{name}"] = margin(own_C, largest_C)
+        found[f"rank_1_{name}"] = ranks_first(own_C, largest_C, rows.scale)
     return found
+
+
+def margin(own_N: Tensor, largest_N: Tensor) -> Tensor:
+    """How far the own pair's logit is above the largest negative's; NaN without negatives."""
+    return torch.where(largest_N > MASKED / 2, own_N - largest_N, torch.nan)
 
 
 def ranks_first(own_N: Tensor, largest_N: Tensor, scale: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from winnow.objectives.closed_form import (
 )
 from winnow.objectives.exponentials import flushed_
 from winnow.objectives.pairs import Pairs
-from winnow.objectives.rows import DIRECTION_NAMES, DIRECTIONS, RowLoss, Rows, ranks_first
+from winnow.objectives.rows import DIRECTION_NAMES, DIRECTIONS, RowLoss, Rows, margin, ranks_first
 
 _NO = -80.0
 """A logit whose yes has a probability of 1e-35; where softplus nears 0 it is ten times as slow."""
@@ -105,9 +105,10 @@ class SigmoidForm:
 
 
 def _diagnostics(own_N: Tensor, largest_2N: Tensor, scale: Tensor) -> dict[str, Tensor]:
-    """The probability of a yes to the own pair, the same both ways, and whether it ranks first."""
+    """The probability of a yes to the own pair, the same both ways, its margin, and its rank."""
     found = {}
     for name, largest_N in zip(DIRECTION_NAMES, largest_2N, strict=True):
         found[f"own_probability_{name}"] = own_N.sigmoid()
+        found[f"margin_{name}"] = margin(own_N, largest_N)
         found[f"rank_1_{name}"] = ranks_first(own_N, largest_N, scale)
     return found

@@ -36,7 +36,7 @@ from winnow.objectives.closed_form import (
 )
 from winnow.objectives.exponentials import exp_, flushed_, mean_odds, softplus
 from winnow.objectives.pairs import MASKED, Pairs
-from winnow.objectives.rows import DIRECTION_NAMES, ranks_first
+from winnow.objectives.rows import DIRECTION_NAMES, margin, ranks_first
 
 Soften = Callable[[Tensor], Tensor]
 """Log-odds of the mass that the teacher leaves on each own pair (N,) to σ (N,)."""
@@ -193,10 +193,10 @@ class SoftmaxForm:
         probability_2N = (own_N - statistics["plain"]).sigmoid()
         found = {}
         for direction, name in enumerate(DIRECTION_NAMES):
+            largest_N = statistics["largest"][direction]
             found[f"own_probability_{name}"] = probability_2N[direction]
-            found[f"rank_1_{name}"] = ranks_first(
-                own_N, statistics["largest"][direction], observed.scale
-            )
+            found[f"margin_{name}"] = margin(own_N, largest_N)
+            found[f"rank_1_{name}"] = ranks_first(own_N, largest_N, observed.scale)
             if self.beta:
                 easy_N, squared_N = (statistics[k][direction] for k in ("easy", "easy_squared"))
                 found[f"effective_negatives_{name}"] = torch.where(
