@@ -290,6 +290,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.slow
 def test_whatever_a_module_is_told_is_in_its_fingerprint():
     models = []
     for name in ("given", "_given"):

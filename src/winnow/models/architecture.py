@@ -7,7 +7,7 @@ itself reads, so what is trained here loads there.
 import difflib
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from winnow.types import InputError
 
@@ -15,12 +15,24 @@ MAX_LOGIT_SCALE = math.log(100)
 """Clamp of the temperature (Radford et al. 2021, section 2.5)."""
 
 
+Start = Literal["both", "image", "text"]
+"""Which towers start from given weights; the other one is drawn at random."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NamedTowers:
-    """An architecture that open_clip knows, randomly initialised."""
+    """An architecture that open_clip knows."""
 
     name: str
     """As `open_clip.list_models()` has it: ViT-B-32, RN50, ..."""
+    weights: str | None = None
+    """What they start from: a tag of open_clip (`laion2b_s34b_b79k`), a file, a run, or
+    `local-dir:PATH`, `hf-hub:OWNER/NAME`, `openai:FILE`; none: random weights."""
+    start: Start = "both"
+    """Which towers start from these weights; the temperature too, where both do."""
+    image_size: int | None = None
+    """Side of the square pictures, in pixels; none: the architecture's own. Not of timm's towers.
+    """
     logit_scale: float | None = None
     """Logarithm of what multiplies the cosines at the start; none: the architecture's own."""
     logit_bias: float | None = None
@@ -44,9 +56,12 @@ class NamedTowers:
             )
         if "multimodal_cfg" in config:
             raise InputError(f"{self.name} has a caption decoder, which winnow does not train")
-        # Weights of a timm trunk come from a hub; towers here start from random ones.
+        # Weights of a timm trunk would come from a hub; `weights` says where others are.
         if "timm_model_name" in config["vision_cfg"]:
             config["vision_cfg"]["timm_model_pretrained"] = False
+        _refuse_idle_start(self.weights, self.start)
+        if self.image_size is not None:
+            config["vision_cfg"]["image_size"] = _checked_size(self.image_size, self.name, config)
         return config | _logit_config(self.logit_scale, self.logit_bias)
 
 
@@ -133,15 +148,40 @@ class CustomTowers:
     """Logarithm of what multiplies the cosines at the start; none: ln(1 / 0.07), as in CLIP."""
     logit_bias: float | None = None
     """Added to every logit, learnt from this start (SigLIP: -10); none: no bias, as in CLIP."""
+    weights: str | None = None
+    """What they start from: a run, `local-dir:PATH`, `hf-hub:OWNER/NAME`, or `NAME:WEIGHTS` of an
+    architecture of open_clip that is the same; none: random weights."""
+    start: Start = "both"
+    """Which towers start from these weights; the temperature too, where both do."""
 
     def open_clip_config(self) -> dict[str, Any]:
         """open_clip's configuration."""
+        _refuse_idle_start(self.weights, self.start)
         return {
             "embed_dim": self.embed_dim,
             "vision_cfg": self.image.open_clip_config(),
             "text_cfg": self.text.open_clip_config(),
             **_logit_config(self.logit_scale, self.logit_bias),
         }
+
+
+def _refuse_idle_start(weights: str | None, start: Start) -> None:
+    if weights is None and start != "both":
+        raise InputError(
+            f"start {start!r} of the model says which tower starts from given weights, and none "
+            "are given: say which in weights"
+        )
+
+
+def _checked_size(size: int, name: str, config: dict[str, Any]) -> int:
+    """`size`, where open_clip can build the architecture for pictures of it."""
+    vision = config["vision_cfg"]
+    if "timm_model_name" in vision:
+        raise InputError(f"{name} has an image tower of timm, which takes pictures of its own size")
+    divisor = 32 if isinstance(vision["layers"], list) else vision["patch_size"]
+    if size < divisor or size % divisor:
+        raise InputError(f"image_size {size} of {name} must be a multiple of {divisor} pixels")
+    return size
 
 
 def _logit_config(scale: float | None, bias: float | None) -> dict[str, float]:

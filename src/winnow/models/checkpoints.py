@@ -7,6 +7,7 @@ GELU(x) = x sigmoid(1.702 x) (github.com/openai/CLIP, model.py), DiHT with the e
 user says. Heads are 64 wide in both, and so are preprocessing and tokenizer the same.
 """
 
+import hashlib
 import math
 import pickle
 import re
@@ -88,6 +89,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
     state = {name.removeprefix("module."): value for name, value in found.items()}
     # OpenAI's are in float16, but for the layer norms.
     return {name: v.float() for name, v in state.items() if name not in _NO_WEIGHTS}
+
+
+def hash_of(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """sha256 over `text` and every tensor's name, type, shape and bytes, whatever their order."""
+    digest = hashlib.sha256(text.encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def refuse_stand_ins(path: Path) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Protocol, cast, get_args
+from typing import Any, Protocol, cast
 
 import numpy as np
 import open_clip
@@ -19,10 +19,12 @@ import torch
 from open_clip.transform import PreprocessCfg
 from torch import Tensor, nn
 
+from winnow.models.checkpoints import hash_of
 from winnow.models.loading import load_model
 from winnow.models.projection import ImageStages, find_stages
 from winnow.models.towers import ImageNormalizer
-from winnow.types import InputError, Interpolation, Resize, View
+from winnow.models.views import view_of
+from winnow.types import InputError, View
 
 PRECISIONS: dict[str, torch.dtype | None] = {
     "fp32": None,
@@ -202,7 +204,7 @@ def load_encoder(model: str, *, device: str = "cpu", precision: str = "fp32") ->
     return Encoder(
         loaded.clip,
         loaded.tokenize,
-        view=_view(preprocessing, model),
+        view=view_of(preprocessing, model),
         mean=preprocessing.mean,
         std=preprocessing.std,
         name=model,
@@ -216,7 +218,7 @@ def load_encoder(model: str, *, device: str = "cpu", precision: str = "fp32") ->
 
 def _identity(module: nn.Module, tokenize: Callable[[list[str]], Any], architecture: str) -> str:
     """Of the weights, of what is said about them, and of what the tokenizer does."""
-    return _hash_of(module.state_dict(), architecture + _token_ids(tokenize))
+    return hash_of(module.state_dict(), architecture + _token_ids(tokenize))
 
 
 class _Weights:
@@ -231,7 +233,7 @@ class _Weights:
         tensors = _tensors_of(self._module)
         marks = {name: _mark(tensor) for name, tensor in tensors.items()}
         if marks != self._marks:
-            self._marks, self._digest = marks, _hash_of(tensors)
+            self._marks, self._digest = marks, hash_of(tensors)
         return self._digest
 
 
@@ -251,14 +253,6 @@ def _mark(tensor: Tensor) -> tuple[int, ...]:
         data = nn.functional.pad(data, (0, -len(data) % 8))
     version = 0 if tensor.is_inference() else tensor._version
     return tensor.data_ptr(), version, int(data.view(torch.int64).sum())
-
-
-def _hash_of(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    digest = hashlib.sha256(text.encode())
-    for name, value in sorted(tensors.items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _settings(module: nn.Module) -> str:
@@ -289,10 +283,10 @@ def _described(value: object) -> object:
     if isinstance(value, np.ndarray | np.generic):
         return kind, str(value.dtype), value.shape, _digest(value.tobytes())
     if isinstance(value, Tensor):
-        return kind, _hash_of({"": value})
+        return kind, hash_of({"": value})
     if isinstance(value, nn.Module):
         # In a plain list: torch does not take it for a layer of the model.
-        return repr(value), _hash_of(_tensors_of(value))
+        return repr(value), hash_of(_tensors_of(value))
     name = getattr(value, "__qualname__", None)
     return kind if name is None else (getattr(value, "__module__", None), name)
 
@@ -314,27 +308,3 @@ def _scale_of(model: object) -> float:
 
 def _home(features: Tensor) -> Tensor:
     return features.float().cpu()
-
-
-def _view(preprocessing: PreprocessCfg, model: str) -> View:
-    size = preprocessing.size
-    sides = {size} if isinstance(size, int) else set(size)
-    if len(sides) != 1:
-        raise InputError(
-            f"{model} takes pictures of {' x '.join(map(str, size))}; winnow evaluates models of "
-            "square pictures"
-        )
-    # open_clip's `random` is of training, and bicubic otherwise.
-    interpolation = preprocessing.interpolation.replace("random", "bicubic")
-    resize = preprocessing.resize_mode
-    if resize not in get_args(Resize) or interpolation not in get_args(Interpolation):
-        raise InputError(
-            f"{model} resizes pictures by {resize!r} and {interpolation!r}; known are "
-            f"{get_args(Resize)} and {get_args(Interpolation)}"
-        )
-    return View(
-        sides.pop(),
-        resize=cast(Resize, resize),
-        interpolation=cast(Interpolation, interpolation),
-        fill=preprocessing.fill_color,
-    )

@@ -13,11 +13,15 @@ from typing import Any, NamedTuple
 import open_clip
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.transform import PreprocessCfg
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from winnow.models.architecture import MAX_LOGIT_SCALE, CustomTowers, NamedTowers
+from winnow.models.blocks import blocks_of, checkpoint_activations, compile_in_place
+from winnow.models.views import view_of
+from winnow.types import View
 
 Tokenize = Callable[[list[str]], Tensor]
 """Captions to token ids (B, T), int64."""
@@ -56,8 +60,16 @@ class Towers(nn.Module):
         self.clip = kind(**self.config, nonscalar_logit_scale=True)
         if custom_text:
             self.config["custom_text"] = True
-        self.image_normalizer = ImageNormalizer(OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+        self.set_preprocessing(preprocess_config())
         self.heads = heads
+        self.trains_image = self.trains_text = True
+
+    def set_preprocessing(self, preprocessing: Mapping[str, Any]) -> None:
+        """How pictures reach the image tower, in open_clip's words; weights bring their own."""
+        self.preprocessing = dict(preprocessing)
+        self.image_normalizer = ImageNormalizer(
+            tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+        )
 
     @property
     def image_size(self) -> int:
@@ -65,20 +77,61 @@ class Towers(nn.Module):
         return self.config["vision_cfg"]["image_size"]
 
     @property
+    def context_length(self) -> int:
+        """Tokens that the text tower takes."""
+        return self.config["text_cfg"].get("context_length", 77)
+
+    @property
+    def view(self) -> View:
+        """How pictures are resized for it where nothing is augmented."""
+        return view_of(PreprocessCfg(size=self.image_size, **self.preprocessing), "the model")
+
+    def train(self, mode: bool = True) -> "Towers":
+        """As torch's, but that what is locked stays as in evaluation."""
+        super().train(mode)
+        for module in self.clip.modules():
+            if _is_locked(module):
+                module.eval()
+        return self
+
+    def blocks(self) -> list[nn.Module]:
+        """The repeated blocks of both towers, none within another: what is sharded one by one."""
+        return blocks_of(self.clip)
+
+    def set_gradient_checkpointing(self) -> None:
+        """Compute activations a second time instead of keeping them; gradients stay the same.
+
+        Raises InputError where the image tower cannot.
+        """
+        checkpoint_activations(self.clip)
+
+    def compile_towers(self) -> None:
+        """Compile both towers for the device they are on; names in the state stay as they are.
+
+        Raises InputError where there is no compiler.
+        """
+        compile_in_place(self.clip, self.image_normalizer.shift.device.type)
+
+    @property
     def tokenize(self) -> Tokenize:
         """The tokenizer in open_clip's wheel, at this model's context length."""
-        return simple_tokenizer(self.config["text_cfg"].get("context_length", 77))
+        return simple_tokenizer(self.context_length)
 
     def forward(
         self, image_BCHW: Tensor, text_BT: Tensor, targets: Mapping[str, Any] | None = None
     ) -> Embeddings:
         """Embed uint8 pictures (B, 3, H, W) and token ids (B, T); `targets` are the heads'."""
         bias = self.clip.logit_bias
-        image_BD = self.clip.encode_image(self.image_normalizer(image_BCHW))
+        # A locked tower needs no graph, nor the memory for one.
+        needs_graph = torch.is_grad_enabled()
+        with torch.set_grad_enabled(needs_graph and self.trains_image):
+            image_BD = self.clip.encode_image(self.image_normalizer(image_BCHW))
         losses = {} if self.heads is None or targets is None else self.heads(image_BD, targets)
+        with torch.set_grad_enabled(needs_graph and self.trains_text):
+            text_BD = self.clip.encode_text(text_BT)
         return Embeddings(
             image_BD=image_BD,
-            text_BD=self.clip.encode_text(text_BT),
+            text_BD=text_BD,
             scale=self.clip.logit_scale.exp(),
             # A tensor of its own: FSDP takes a parameter back once the forward pass is over.
             bias=None if bias is None else bias.clone(),
@@ -90,22 +143,32 @@ class Towers(nn.Module):
         """Keep the temperature within [1, 100], as CLIP does after every step."""
         self.clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
 
-    def export(self, directory: Path) -> None:
+    def export(self, directory: Path, state: Mapping[str, Tensor] | None = None) -> None:
         """Write the model as a folder that open_clip loads by the name `local-dir:DIRECTORY`.
 
-        Weights come first, the configuration last: where it stands, the model is whole.
+        `state` are other weights than its own, such as gathered shards or a running average, by the
+        names that `clip.state_dict()` has. Weights come first, the configuration last: where it
+        stands, the model is whole.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        state = {name: value.detach().cpu() for name, value in self.clip.state_dict().items()}
+        own = self.clip.state_dict()
+        given = own if state is None else state
+        assert given.keys() == own.keys(), "the weights of these towers, all of them"
+        state = {name: value.detach().cpu() for name, value in given.items()}
         for name in state.keys() & {"logit_scale", "logit_bias"}:
             state[name] = state[name].reshape(())
         weights = directory / "open_clip_model.safetensors"
         save_file({name: value.contiguous() for name, value in state.items()}, f"{weights}.partial")
         Path(f"{weights}.partial").replace(weights)
-        config = {"model_cfg": self.config, "preprocess_cfg": preprocess_config()}
+        config = {"model_cfg": self.config, "preprocess_cfg": self.preprocessing}
         partial = directory / "open_clip_config.json.partial"
         partial.write_text(json.dumps(config, indent=2) + "\n")
         partial.replace(directory / "open_clip_config.json")
+
+
+def _is_locked(module: nn.Module) -> bool:
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
 def unwrapped(towers: nn.Module) -> Towers:
