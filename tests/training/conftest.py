@@ -12,7 +12,7 @@ from winnow.curation.selections import none
 from winnow.data.selection import Selection
 from winnow.objectives import InfoNCE
 from winnow.recipes.data import curate
-from winnow.training.optimizer import OptimizerConfig
+from winnow.training.optimizer import AdamW
 from winnow.training.recipe import Recipe, Runtime
 
 
@@ -74,7 +74,7 @@ def recipe():
     return Recipe(
         objective=InfoNCE(),
         model=SMALL,
-        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=2),
+        optimizer=AdamW(learning_rate=3e-3, warmup_steps=2),
         batch_size=8,
         steps=12,
         seed=5,

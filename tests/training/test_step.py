@@ -8,8 +8,8 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from small_towers import SMALL
 from torch.nn import functional as F
 
+from winnow.data.batch import Batch, caption_ids
 from winnow.data.concept_targets import SparseTargets
-from winnow.data.loader import Batch, caption_ids
 from winnow.models import CustomTowers, TimmImageTower
 from winnow.models.towers import Towers
 from winnow.objectives import (
@@ -24,9 +24,9 @@ from winnow.objectives import (
     contrastive_loss,
 )
 from winnow.training import step as step_module
+from winnow.training.assembly import refuse_batch_statistics
 from winnow.training.mask import Mask
-from winnow.training.optimizer import OptimizerConfig, build_optimizer, set_learning_rate
-from winnow.training.refusals import refuse_batch_statistics
+from winnow.training.optimizer import AdamW, build_optimizer, set_learning_rate
 from winnow.training.step import NonFiniteError, StepReport, training_step
 from winnow.types import InputError
 
@@ -79,7 +79,19 @@ def towers_and_batch(count=8, *, config=SMALL, captions=None):
     return towers, Batch(image, text, ids, ids, caption_ids(text), images)
 
 
-def run_step(towers, batch, optimizer, *, rule=RULES[0], mask=None, micro_batches=1, max_norm=1e9):
+def run_step(
+    towers,
+    batch,
+    optimizer,
+    *,
+    rule=RULES[0],
+    mask=None,
+    micro_batches=1,
+    max_norm=1e9,
+    precision=None,
+    progress=0.5,
+    **more,
+):
     return training_step(
         towers,
         optimizer,
@@ -87,11 +99,12 @@ def run_step(towers, batch, optimizer, *, rule=RULES[0], mask=None, micro_batche
         rule=rule,
         mask=mask or Mask(),
         step=3,
-        progress=0.5,
+        progress=progress,
         seed=0,
         micro_batches=micro_batches,
         max_gradient_norm=max_norm,
-        precision=nullcontext(),
+        precision=precision or nullcontext(),
+        **more,
     )
 
 
@@ -146,7 +159,7 @@ def test_without_targets_heads_are_silent():
 
 def test_a_state_from_before_there_were_heads_still_trains():
     """Its groups know no factor: they are the towers'."""
-    towers, config = with_heads(), OptimizerConfig(learning_rate=0.01, warmup_steps=0)
+    towers, config = with_heads(), AdamW(learning_rate=0.01, warmup_steps=0)
     optimizer = build_optimizer(towers, config)
     state = optimizer.state_dict()
     for group in state["param_groups"]:
@@ -158,7 +171,7 @@ def test_a_state_from_before_there_were_heads_still_trains():
 
 def test_heads_learn_faster_and_decay_less():
     towers = with_heads()
-    config = OptimizerConfig(learning_rate=0.01, weight_decay=0.1, warmup_steps=0)
+    config = AdamW(learning_rate=0.01, weight_decay=0.1, warmup_steps=0)
     distillation = ConceptDistillation(learning_rate_factor=10, weight_decay_factor=0.01)
     optimizer = build_optimizer(towers, config, distillation)
     set_learning_rate(optimizer, config, step=5, steps=10)
@@ -216,7 +229,7 @@ def test_a_micro_batch_is_embedded_again_with_the_chance_it_had():
 
 def test_norms_are_taken_in_float32():
     feature = torch.randn(64, 33, generator=torch.Generator().manual_seed(0)).bfloat16()
-    norm = step_module._unit(feature).double().norm(dim=1)
+    norm = step_module.unit_norm(feature).double().norm(dim=1)
     torch.testing.assert_close(norm, torch.ones_like(norm), rtol=1e-6, atol=0.0)
 
 
@@ -261,7 +274,7 @@ def test_the_bias_is_trained_and_reported(micro_batches):
 
 def test_without_a_bias_none_is_reported():
     towers, batch = towers_and_batch()
-    assert "bias" not in run_step(towers, batch, build_optimizer(towers, OptimizerConfig())).row()
+    assert "bias" not in run_step(towers, batch, build_optimizer(towers, AdamW())).row()
 
 
 def test_a_row_of_metrics_takes_flags_counts_and_gaps():
@@ -272,8 +285,18 @@ def test_a_row_of_metrics_takes_flags_counts_and_gaps():
         "of_soft_pairs": torch.tensor([torch.nan, 1.0, torch.nan, 2.0]),
         "of_no_pair": torch.full((4,), torch.nan),
     }
-    report = StepReport(loss=1.0, gradient_norm=2.0, scale=3.0, bias=None, diagnostics=diagnostics)
+    report = StepReport(
+        loss=1.0,
+        gradient_norm=2.0,
+        scale=3.0,
+        bias=None,
+        loss_B=torch.ones(4),
+        diagnostics=diagnostics,
+        direction_sums={"image": torch.tensor([4.0, 0.0]), "text": torch.tensor([0.0, 2.0])},
+    )
     numbers = {"loss": 1.0, "gradient_norm": 2.0, "scale": 3.0}
+    # All pictures lie in one direction; captions are as far apart as four right angles.
+    numbers |= {"image_similarity": 1.0, "text_similarity": 0.0}
     means = {"flag": 0.25, "count": 2.5, "short": 3.0, "of_soft_pairs": 1.5}
     assert json.loads(json.dumps(report.row(), allow_nan=False)) == numbers | means
 
@@ -284,7 +307,7 @@ def test_a_row_of_metrics_takes_flags_counts_and_gaps():
     ids=["infonce", "siglip"],
 )
 def test_three_steps_equal_a_plain_loop_with_open_clips_loss(rule, towers_config, open_clips_loss):
-    config = OptimizerConfig(learning_rate=1e-3, max_gradient_norm=1.0)
+    config = AdamW(learning_rate=1e-3, max_gradient_norm=1.0)
     ours, batch = towers_and_batch(config=towers_config)
     optimizer = build_optimizer(ours, config)
     losses = [run_step(ours, batch, optimizer, rule=rule, max_norm=1.0).loss for _ in range(3)]
@@ -311,7 +334,7 @@ def test_three_steps_equal_a_plain_loop_with_open_clips_loss(rule, towers_config
 @pytest.mark.parametrize("poison", ["weights", "loss"])
 def test_nothing_moves_when_something_is_not_finite(poison, monkeypatch):
     towers, batch = towers_and_batch()
-    optimizer = build_optimizer(towers, OptimizerConfig())
+    optimizer = build_optimizer(towers, AdamW())
     if poison == "weights":
         with torch.no_grad():
             towers.clip.text_projection[0, 0] = torch.inf
@@ -337,7 +360,7 @@ def test_the_scale_stays_clamped():
     towers, batch = towers_and_batch()
     with torch.no_grad():
         towers.clip.logit_scale.fill_(torch.log(torch.tensor(100.0)))
-    optimizer = build_optimizer(towers, OptimizerConfig(learning_rate=0.5))
+    optimizer = build_optimizer(towers, AdamW(learning_rate=0.5))
     for _ in range(3):
         run_step(towers, batch, optimizer)
         assert towers.clip.logit_scale.exp().item() <= 100.001
@@ -354,7 +377,7 @@ def test_batch_statistics_are_refused_with_micro_batches():
 
 def test_gains_biases_and_the_temperature_are_not_decayed():
     towers, _ = towers_and_batch(config=BIASED)
-    decayed, free = build_optimizer(towers, OptimizerConfig(weight_decay=0.1)).param_groups
+    decayed, free = build_optimizer(towers, AdamW(weight_decay=0.1)).param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
     for spared in (towers.clip.logit_scale, towers.clip.logit_bias):
         assert any(parameter is spared for parameter in free["params"])
@@ -363,7 +386,7 @@ def test_gains_biases_and_the_temperature_are_not_decayed():
 
 def test_the_schedule_warms_up_and_falls_along_a_cosine():
     towers, _ = towers_and_batch()
-    config = OptimizerConfig(learning_rate=2.0, warmup_steps=4)
+    config = AdamW(learning_rate=2.0, warmup_steps=4)
     optimizer = build_optimizer(towers, config)
     rates = [set_learning_rate(optimizer, config, step=s, steps=14) for s in range(14)]
     assert rates[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])

@@ -10,16 +10,17 @@ import torch
 from small_towers import SMALL
 
 from winnow.config import as_dict, from_dict, to_json
-from winnow.data.loader import Batch, caption_ids
+from winnow.data.batch import Batch, caption_ids
 from winnow.models import NamedTowers
 from winnow.models.towers import Towers
 from winnow.objectives import HardNegativeNCE, HardNegativeSelfDistillation, SigLIP
+from winnow.recipes.sizes import SIZED_RECIPES
 from winnow.recipes.training import RECIPES
 from winnow.training.mask import Mask
-from winnow.training.optimizer import OptimizerConfig, build_optimizer
+from winnow.training.optimizer import AdamW, build_optimizer
+from winnow.training.parallel import autocast
 from winnow.training.recipe import Objective, Recipe
 from winnow.training.refusals import warn_of_sigmoids_without_bias
-from winnow.training.run import _precision
 from winnow.training.step import training_step
 
 
@@ -77,12 +78,12 @@ def small(recipe):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", sorted(RECIPES.keys() - SIZED_RECIPES.keys()))
 def test_every_recipe_learns_one_batch(name, precision):
     recipe, steps = small(RECIPES[name]()), 30
     torch.manual_seed(0)
     towers = Towers(recipe.model).train()
-    optimizer = build_optimizer(towers, OptimizerConfig(learning_rate=3e-3))
+    optimizer = build_optimizer(towers, AdamW(learning_rate=3e-3))
     image = torch.randint(0, 256, (16, 3, 16, 16), dtype=torch.uint8)
     text, ids = towers.tokenize([f"thing {i}" for i in range(16)]), torch.arange(16)
     rows = [
@@ -97,7 +98,7 @@ def test_every_recipe_learns_one_batch(name, precision):
             seed=recipe.seed,
             micro_batches=1,
             max_gradient_norm=recipe.optimizer.max_gradient_norm,
-            precision=_precision(precision, torch.device("cpu")),
+            precision=autocast(precision, torch.device("cpu")),
         ).row()
         for step in range(steps)
     ]

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from winnow.data.loader import Batch
+from winnow.data.batch import Batch
 
 COUNT = 8
 
@@ -46,7 +46,7 @@ def stepped(kind, wrap, part, micro_batches):
     optimizer = torch.optim.SGD(towers.parameters(), lr=0.1)
     report = run_step(
         towers,
-        Batch(*(tensor[part] for tensor in batch[:-1]), batch.targets_of(part)),
+        Batch(*(tensor[part] for tensor in batch[:6]), batch.targets_of(part)),
         optimizer,
         rule=rule,
         micro_batches=micro_batches,

@@ -1,16 +1,27 @@
-"""torch's random state, on the CPU and on every GPU, as one thing to save and to put back."""
+"""torch's random state: set anew for every step, and put back for a micro-batch.
+
+Chance in the towers (dropout of patches, say) is a function of (seed, step, rank), so that it is in
+no checkpoint and a run that goes on draws what it would have drawn.
+"""
+
+import hashlib
 
 import torch
 from torch import Tensor
 
 
+def seed_step(*, seed: int, step: int, rank: int) -> None:
+    """Begin the step's chance, on the CPU and on every GPU of this process."""
+    digest = hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
 def random_state() -> dict[str, list[Tensor]]:
-    """The state now; saved with a checkpoint, replayed for a micro-batch."""
+    """The state now, replayed for a micro-batch."""
     return {"cpu": [torch.get_rng_state()], "cuda": torch.cuda.get_rng_state_all()}
 
 
 def set_random_state(state: dict[str, list[Tensor]]) -> None:
-    """Put a state back; GPUs that are gone are left out."""
+    """Put a state back."""
     torch.set_rng_state(state["cpu"][0])
-    for device in range(min(len(state["cuda"]), torch.cuda.device_count())):
-        torch.cuda.set_rng_state(state["cuda"][device], device)
+    torch.cuda.set_rng_state_all(state["cuda"])

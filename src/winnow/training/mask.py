@@ -7,7 +7,7 @@ for a wrong one pushes apart what belongs together. What is masked leaves every 
 
 from dataclasses import dataclass
 
-from winnow.data.loader import Batch
+from winnow.data.batch import Batch
 from winnow.objectives import Context
 
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from winnow.config import differences, load
 from winnow.data.concept_targets import ConceptTargets
+from winnow.data.mixture import Mixture
 from winnow.data.selection import Selection
+from winnow.distributed import World
 from winnow.models.towers import Towers
 from winnow.objectives import Rule, SigLIP
 from winnow.training.recipe import Recipe, Runtime
@@ -23,7 +23,7 @@ RECIPE_FILE, DATA_FILE = "recipe.json", "data.json"
 
 
 def refuse_wrong_targets(
-    recipe: Recipe, selection: Selection, targets: ConceptTargets | None
+    recipe: Recipe, selection: Selection | Mixture, targets: ConceptTargets | None
 ) -> None:
     """Refuse targets without heads, heads without targets, and another selection's targets."""
     if recipe.concept_distillation is None and targets is not None:
@@ -34,24 +34,63 @@ def refuse_wrong_targets(
     if recipe.concept_distillation is not None and targets is None:
         raise InputError(
             "the recipe distils a teacher's concepts, and no targets are given: make them with "
-            f"`winnow concepts {selection.directory} --teacher NAME`"
+            f"`winnow concepts {_directory(selection)} --teacher NAME`"
+        )
+    if targets is not None and isinstance(selection, Mixture):
+        raise InputError(
+            f"the concept targets in {targets.folder} are one selection's, and a mixture has "
+            "several: curate the sources into one folder, and make targets of its selection"
         )
     if targets is not None and targets.facts.selection_fingerprint != selection.fingerprint:
         made_from = targets.facts.selection_fingerprint[:12]
         raise InputError(
             f"the concept targets in {targets.folder} are those of the selection "
-            f"{targets.facts.selection!r} ({made_from}), not of {selection.directory} "
+            f"{targets.facts.selection!r} ({made_from}), not of {_directory(selection)} "
             f"({selection.fingerprint[:12]}): make its own with "
-            f"`winnow concepts {selection.directory} --teacher NAME`"
+            f"`winnow concepts {_directory(selection)} --teacher NAME`"
         )
 
 
-def refuse_few_pairs(recipe: Recipe, selection: Selection) -> None:
+def _directory(selection: Selection | Mixture) -> str:
+    return str(selection.directory) if isinstance(selection, Selection) else "SELECTION"
+
+
+def refuse_few_pairs(recipe: Recipe, selection: Selection | Mixture) -> None:
     """Refuse a selection that does not fill a batch."""
-    if len(selection) < recipe.batch_size:
+    if selection.largest_batch < recipe.batch_size:
         raise InputError(
-            f"the selection in {selection.directory} has {len(selection)} pairs, fewer than a "
-            f"batch of {recipe.batch_size}: a pair would be its own negative. Lower --batch-size"
+            f"{selection.description} has too few pairs for a batch of {recipe.batch_size}: with "
+            f"more than {selection.largest_batch} one would be its own negative. Lower --batch-size"
+        )
+
+
+def refuse_unmeasured(recipe: Recipe, *, judged: bool, validated: bool) -> None:
+    """Refuse to choose the best, or to evaluate, by what nobody measures."""
+    runtime = recipe.runtime
+    asked = {"best_by": runtime.best_by is not None, "evaluate_every": runtime.evaluate_every > 0}
+    for name, is_asked in asked.items():
+        if is_asked and not judged and not validated:
+            raise InputError(
+                f"--runtime.{name.replace('_', '-')} is set and there is nothing to evaluate on: "
+                "give --tasks, or held-out pairs as --validation"
+            )
+    if runtime.best_by not in (None, "validation_loss") and not judged:
+        raise InputError(
+            f"best_by {runtime.best_by!r} is not measured without --tasks: there is validation_loss"
+        )
+
+
+def refuse_unshared_batch(recipe: Recipe, world: World) -> None:
+    """Refuse a batch that the ranks cannot share evenly, or not in so many micro-batches."""
+    if recipe.batch_size % world.size:
+        raise InputError(
+            f"a batch of {recipe.batch_size} cannot be shared by {world.size} processes: take a "
+            f"multiple, such as --batch-size {-(-recipe.batch_size // world.size) * world.size}"
+        )
+    if recipe.micro_batches > recipe.batch_size // world.size:
+        raise InputError(
+            f"{recipe.micro_batches} micro_batches cannot share the "
+            f"{recipe.batch_size // world.size} pairs of a process"
         )
 
 
@@ -70,6 +109,8 @@ def refuse_another_run(out: Path, recipe: Recipe, data: dict[str, Any]) -> None:
             f"concept targets: {_describe_concepts(concepts_before)} -> "
             f"{_describe_concepts(concepts)}"
         )
+    if data["captions"] != data_before.get("captions"):
+        changed.append("captions: other alternatives, or none")
     if changed:
         raise InputError(
             f"{out} holds a run of another recipe or selection ({'; '.join(changed)}): "
@@ -77,14 +118,37 @@ def refuse_another_run(out: Path, recipe: Recipe, data: dict[str, Any]) -> None:
         )
 
 
-def data_facts(selection: Selection, targets: ConceptTargets | None) -> dict[str, Any]:
+def data_facts(
+    selection: Selection | Mixture, targets: ConceptTargets | None, captions: Any
+) -> dict[str, Any]:
     """What a folder remembers of the data that its run began with."""
     return {
-        "selection": str(selection.directory),
+        "selection": selection.description
+        if isinstance(selection, Mixture)
+        else str(selection.directory),
         "fingerprint": selection.fingerprint,
         "pairs": len(selection),
         "concepts": None if targets is None else _concept_facts(targets),
+        "captions": None if captions is None else captions.fingerprint,
+        "sources": _sources(selection),
     }
+
+
+def _sources(selection: Selection | Mixture) -> list[dict[str, Any]]:
+    """What a mixture is made of; nothing where there is one selection."""
+    if isinstance(selection, Selection):
+        return []
+    parts = zip(selection.names, selection.selections, selection.weights, strict=True)
+    return [
+        {
+            "name": name,
+            "selection": str(one.directory),
+            "fingerprint": one.fingerprint,
+            "pairs": len(one),
+            "weight": str(weight),
+        }
+        for name, one, weight in parts
+    ]
 
 
 def _concept_facts(targets: ConceptTargets) -> dict[str, str]:
@@ -103,16 +167,6 @@ def _describe(data: dict[str, Any]) -> str:
 
 def _describe_concepts(concepts: dict[str, str]) -> str:
     return f"{concepts['folder']} by {concepts['teacher']} ({concepts['sha256'][:12]})"
-
-
-def refuse_batch_statistics(towers: nn.Module, micro_batches: int) -> None:
-    """With batch normalisation a picture's embedding depends on its micro-batch: not exact."""
-    has_batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in towers.modules())
-    if micro_batches > 1 and has_batch_norm:
-        raise InputError(
-            f"the towers use batch normalisation, so {micro_batches} micro_batches would not give "
-            "the gradient of the whole batch: use micro_batches 1 or towers without it"
-        )
 
 
 def warn_of_sigmoids_without_bias(objective: Rule, towers: Towers) -> None:
