@@ -11,18 +11,15 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from winnow.data.files import is_remote
 from winnow.data.ledger import make_uid
-from winnow.data.selection import FACTS_FILE, KEPT_FILE, KeptSample, Selection
+from winnow.data.selection import FACTS_FILE, KEPT_FILE, Selection
 from winnow.data.sources import TABLES, Source, open_reader, open_source
 from winnow.evaluation.sets.contents import Contents, Sample, Splits
 from winnow.evaluation.sets.text_files import CLASSNAMES_FILE
 from winnow.types import InputError
 
 ONLY_SPLIT = "test"
-_ROWS_AT_ONCE = 256
 _SHARDS = (".tar", ".parquet")
 
 
@@ -106,22 +103,12 @@ def _read_source(source: Source) -> Iterator[Sample]:
 
 def _read_selection(selection: Selection) -> Iterator[Sample]:
     copies: Counter[str] = Counter()
-    for shard, kept in _by_shard(selection):
+    for shard, kept in selection.by_shard():
         where = f"{shard}, sample {kept[0].address.key}"
         with open_reader(shard, columns=selection.columns) as reader:
             for one in kept:
                 image = reader.read(one.address)
                 yield _sample(copies, one.uid, image, one.caption, where=where)
-
-
-def _by_shard(selection: Selection) -> Iterator[tuple[str, list[KeptSample]]]:
-    """Runs of kept samples of one shard, bounded in length."""
-    start = 0
-    for shard, count in zip(selection.shards, selection.shard_counts.tolist(), strict=True):
-        for first in range(start, start + count, _ROWS_AT_ONCE):
-            rows = np.arange(first, min(first + _ROWS_AT_ONCE, start + count))
-            yield shard, selection.samples(rows)
-        start += count
 
 
 def _sample(copies: Counter[str], uid: str, image: bytes, caption: str, *, where: str) -> Sample:
