@@ -6,11 +6,9 @@ billion scores cost no memory of their own. A row of the ledger then takes the n
 
 import hashlib
 import json
-import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +32,7 @@ from winnow.data.keyed import (
     write_sorted,
 )
 from winnow.data.ledger import LEDGER_SCHEMA
+from winnow.data.user_cache import locked, user_cache
 from winnow.types import InputError
 
 _VERSION = 1
@@ -108,7 +107,7 @@ class UserScores(Annotator):
         if not facts.is_file():
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                with _locked(stem.with_name(stem.name + ".lock")):
+                with locked(stem.with_name(stem.name + ".lock")):
                     if not facts.is_file():
                         write_json(facts, {"identity": self._build(index)})
             except OSError as error:
@@ -264,23 +263,6 @@ def _is_number(kind: pa.DataType) -> bool:
     # A csv column that is empty at first has the type null.
     tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
     return any(test(kind) for test in tests)
-
-
-def user_cache() -> Path:
-    """The folder for what can be made again; it need not exist yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "winnow"
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process of this machine in at a time."""
-    import fcntl
-
-    with path.open("w") as file:
-        # Where the file system has no locks several build the same index, and the last one stays.
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

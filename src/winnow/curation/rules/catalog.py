@@ -1,6 +1,7 @@
 """All rules, by class: what the command line and json files can name."""
 
 from winnow.curation.rules.action import HasAction
+from winnow.curation.rules.audit import Audit
 from winnow.curation.rules.caption_duplicate import CaptionDuplicate
 from winnow.curation.rules.caption_english import CaptionEnglish
 from winnow.curation.rules.caption_file_name import CaptionFileName
@@ -48,4 +49,5 @@ RULES: tuple[type[Rule], ...] = (
     TextSpotting,
     Score,
     TopFraction,
+    Audit,
 )
