@@ -260,8 +260,10 @@ def test_a_long_caption_is_shown_where_its_mark_is():
     caption = "a" * 5_000 + "MARK" + "b" * 5_000
     parts = pieces(caption, [(5_000, 5_004)], longest=100)
     assert [part.text for part in parts if part.is_marked] == ["MARK"]
-    assert sum(len(part.text) for part in parts) == 102
-    assert (parts[0].text, parts[-1].text) == ("…", "…")
+    assert sum(len(part.text) for part in parts[:-1]) == 101
+    assert (parts[0].text, parts[-1].text) == ("…", "… (+4,944 characters)")
+    assert pieces("abc", [], longest=2)[-1].text == "… (+1 character)"
+    assert pieces("abc", [], longest=3, length=1_000_000)[-1].text == "… (+999,997 characters)"
     assert pieces(caption, [(0, 10_004)], longest=10)[0].text == "a" * 10
     assert pieces("", [], longest=10) == []
     # Marks beyond the caption, and over each other, are of another caption: shown as far as goes.
@@ -315,7 +317,7 @@ def test_what_the_rules_measure_and_mark_is_on_the_page(tmp_path, selection):
     assert "kept from 2 · 40.0 % beyond · n = 5" in source
     assert 'class="limit"' in source
     assert "in 1 of 2 pairs" in source
-    assert "No number here, since the rule asks all pairs: duplicate-pair." in source
+    assert "No number here, since the rule asks all pairs: <bdi>duplicate-pair</bdi>." in source
     assert "<mark>IM</mark>G_1.png" in source
     assert "<mark>st</mark>ock" in source
     plain = write_report(page, **options).read_text()

@@ -54,6 +54,29 @@ def test_found_pictures_are_right_where_they_carry_the_caption(runs, tasks):
         assert query.answers[0][0].is_right
 
 
+def test_pictures_are_shown_with_the_captions_found_for_them(runs, tasks):
+    read = read_runs(runs)
+    (examples,), _ = read_examples(read, tasks)
+    rows = [
+        row
+        for row in read[1].predictions("pixels", "retrieval").to_pylist()
+        if row["direction"] == "image_to_text"
+    ]
+    by_caption = {row["top5"][0]: row for row in rows}  # run b finds every picture's own caption
+    assert len(by_caption) == 10
+    assert len(examples.described) == 2
+    for shown in examples.described:
+        row = by_caption[shown.title]
+        assert shown.picture.startswith("data:image/webp;base64,")
+        assert [one.name for one in shown.answers[1]] == row["top5"]
+        assert [one.score for one in shown.answers[1]] == row["scores"]
+        assert [one.is_right for one in shown.answers[1]] == [True] + [False] * 4
+        assert sum(one.is_right for one in shown.answers[0]) <= 1
+    assert [row["query"] for row in map(by_caption.get, (s.title for s in examples.described))] == (
+        choose([row["query"] for row in rows if row["rank"] <= 5], 2)
+    )
+
+
 def test_the_waterfall_ends_where_what_is_kept_begins(selection):
     steps = read_curation(selection).steps
     assert [(step.kind, step.count) for step in steps] == [

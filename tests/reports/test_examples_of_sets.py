@@ -144,7 +144,7 @@ def test_statements_are_those_of_their_picture_in_the_order_of_each_run(run):
     assert [one.name for one in wrong.answers[1]] == ["rain", HOSTILE]
     page = runs[0].parent / "p.html"
     write_report(page, selection=None, runs=runs, tasks={"vqa": samples.open}, title="t")
-    assert Page(page).of("script") == []
+    assert Page(page).of("script") == [{}]
     assert Page(page).text.count(HOSTILE) == 3
 
 

@@ -5,11 +5,15 @@ import re
 from functools import partial
 from html.parser import HTMLParser
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hostile import HOSTILE
 
 from winnow.curation.truth import Share, TruthComparison
+from winnow.data.audit import AUDIT_SCHEMA, NUMBERS
 from winnow.evaluation.sets import open_set
+from winnow.reports.hostile import visible
 from winnow.reports.page import write_report
 from winnow.types import InputError
 
@@ -83,22 +87,26 @@ def test_the_page_loads_nothing(whole):
     loading = ("src", "href", "srcset", "action", "data", "poster", "xlink:href", "background")
     for _, attributes in whole.tags:
         for name in loading:
-            assert attributes.get(name, "data:").startswith("data:")
+            assert attributes.get(name, "#").startswith(("data:", "#"))
     for forbidden in ("http://", "https://", "url(", "@import"):
         assert forbidden not in whole.source
     policies = [a["content"] for a in whole.of("meta") if "http-equiv" in a]
-    digest = base64.b64encode(hashlib.sha256(whole.scripts[-1].encode()).digest()).decode()
+    (style,) = re.findall("<style>(.*?)</style>", whole.source, re.DOTALL)
+    style, script = (
+        base64.b64encode(hashlib.sha256(words.encode()).digest()).decode()
+        for words in (style, whole.scripts[-1])
+    )
     assert policies == [
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'"
+        f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; "
+        f"style-src-attr 'unsafe-inline'; script-src 'sha256-{script}'; "
+        "base-uri 'none'; form-action 'none'"
     ]
 
 
-def test_a_page_without_pairs_runs_no_script(tmp_path, runs):
+def test_a_page_without_pairs_has_nothing_to_search_in(tmp_path, runs):
     page = Page(write_report(tmp_path / "p.html", selection=None, runs=runs, tasks={}, title="t"))
-    assert page.scripts == []
-    policies = [a["content"] for a in page.of("meta") if "http-equiv" in a]
-    assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+    assert page.of("script") == [{}]
+    assert {"id": "search-area", "hidden": None} not in page.of("div")
 
 
 def test_hostile_words_are_shown_and_never_run(whole):
@@ -118,10 +126,10 @@ def test_the_numbers_of_every_stage_are_on_the_page(whole, runs):
     assert "6 pairs seen in 1 shard" in whole.text
     assert "kept, 33.3 %" in whole.text
     assert "caption-file-name · 2 dropped" in whole.text
-    assert "These rules dropped nothing: caption-url." in whole.text
+    assert "These rules dropped nothing: caption-url ." in whole.text
     assert "truncated · 1 that cannot be read" in whole.text
     assert "66.7 % was dropped (2 of 3)" in whole.text
-    assert "100.0 ± 0.0 · ×10" in whole.text
+    assert "100.0 72.2–100.0 · ×10" in whole.text
     assert "objective.kind InfoNCE <script>" in whole.text
     assert "batch_size 64 64" not in whole.text
     assert "400 25,600" in whole.text  # steps and samples of the last whole row
@@ -130,8 +138,9 @@ def test_the_numbers_of_every_stage_are_on_the_page(whole, runs):
 def test_pictures_are_inside(whole):
     pictures = [a["src"] for a in whole.of("img")]
     assert all(picture.startswith("data:image/webp;base64,") for picture in pictures)
-    # 5 readable pairs of the selection, 4 of the task, 5 by each of 2 runs for 2 captions.
-    assert len(pictures) == 5 + 4 + 2 * 2 * 5
+    # 5 readable pairs of the selection, 4 of the task, 5 by each of 2 runs for 2 captions, 2 with
+    # the captions found for them.
+    assert len(pictures) == 5 + 4 + 2 * 2 * 5 + 2
     assert len(whole.source) < 3_000_000
 
 
@@ -179,14 +188,14 @@ def test_a_folder_of_results_alone_is_a_model_that_was_not_trained_here(tmp_path
     )
     assert page.open == []
     assert "vit · b" in page.text
-    assert "60.0 ± " in page.text and "100.0 ± " in page.text
+    assert "60.0 31.3–83.2" in page.text and "100.0 72.2–100.0" in page.text
     assert "vit has no metrics.jsonl, so no curve." in page.text
     # Its predictions are found: pictures that some model has right, and the difference of both.
     assert "No examples" not in page.text and "+40.0" in page.text
     # The other run has its colour in every part.
-    assert re.findall(r'class="smooth (c\d) solid"', page.source) == ["c1", "c1"]
+    assert re.findall(r'class="smooth (c\d) solid"', page.source) == ["c1"] * 4
     training = page.source.partition("<h2>Training</h2>")[2].partition("</section>")[0]
-    assert re.findall(r'class="dot (c\d)"></i>(\w+)', training) == [("c1", "b")] * 2
+    assert re.findall(r'class="dot (c\d)"></i><bdi>(\w+)', training) == [("c1", "b")] * 2
     alone = write_report(tmp_path / "p.html", selection=None, runs=[first], tasks={}, title="t")
     assert "No run has a metrics.jsonl" in Page(alone).text
 
@@ -235,8 +244,6 @@ def test_damaged_verdicts_leave_the_numbers_on_the_page(tmp_path, selection):
 
 
 def test_a_huge_caption_does_not_make_a_huge_page(tmp_path, selection, runs):
-    import pyarrow.parquet as pq
-
     path = selection.parent.parent / "ledger" / "00000.parquet"
     table = pq.read_table(path)
     index = table.schema.get_field_index("caption")
@@ -245,3 +252,63 @@ def test_a_huge_caption_does_not_make_a_huge_page(tmp_path, selection, runs):
     )
     page = write_report(tmp_path / "p.html", selection=selection, runs=[], tasks={}, title="t")
     assert page.stat().st_size < 100_000
+
+
+def test_half_a_letter_in_a_recipe_or_a_name_is_written_out(tmp_path, runs):
+    (runs[1] / "recipe.json").write_text('{"objective": {"kind": "\\ud800\\u202e"}}')
+    runs[1] = runs[1].rename(runs[1].with_name("b\udcff"))
+    page = Page(write_report(tmp_path / "p.html", selection=None, runs=runs, tasks={}, title="t"))
+    assert "a · b⟨U+DCFF⟩" in page.text
+    assert "objective.kind InfoNCE ⟨U+D800⟩⟨U+202E⟩" in page.text
+    assert '"kind": "⟨U+D800⟩⟨U+202E⟩"' in page.text
+
+
+def test_a_megabyte_in_a_recipe_is_cut_and_counted(tmp_path, runs):
+    (runs[1] / "recipe.json").write_text(json.dumps({"objective": {"kind": "y" * 1_000_000}}))
+    out = write_report(tmp_path / "p.html", selection=None, runs=runs, tasks={}, title="t")
+    assert out.stat().st_size < 500_000
+    assert "y" * 1_000 + "… (+999,000 characters)" in out.read_text()
+    assert "y" * 50_001 not in out.read_text()
+
+
+@pytest.mark.parametrize("name", ["x" * 5_000, "nul\0", "a/../../b"])
+def test_a_set_whose_name_no_file_can_have_is_shown_without_predictions(tmp_path, runs, name):
+    path = runs[0] / "evaluation" / "results.jsonl"
+    row = json.loads(path.read_text().splitlines()[0])
+    path.write_text(path.read_text() + json.dumps(row | {"task": name}) + "\n")
+    page = Page(write_report(tmp_path / "p.html", selection=None, runs=runs, tasks={}, title="t"))
+    assert (visible(name, longest=60)) in page.text
+
+
+def test_of_thousands_of_numbers_the_first_are_listed(tmp_path, runs):
+    path = runs[0] / "evaluation" / "results.jsonl"
+    row = json.loads(path.read_text().splitlines()[0])
+    many = [json.dumps(row | {"metric": f"metric-{n}", "is_main": False}) for n in range(3_000)]
+    before = path.read_text()
+    path.write_text(before + "\n".join(many) + "\n")
+    shown = 2_000 - before.count("\n")
+    out = write_report(tmp_path / "p.html", selection=None, runs=runs[:1], tasks={}, title="t")
+    text = Page(out).text
+    assert f"metric-{shown - 1} " in text and f"metric-{shown} " not in text
+    assert f"The first 2,000 of {5_000 - shown:,}; all are in results.jsonl of each run." in text
+    assert out.stat().st_size < 1_500_000
+
+
+def test_the_audit_of_a_run_stands_before_where_all_is_from(tmp_path, runs):
+    rows = [
+        {"uid": f"{n:032x}", "shard": "s", "key": "k", "caption": "c", "times": 1}
+        | dict.fromkeys(NUMBERS, n / 9)
+        for n in range(9)
+    ]
+    facts = {"fingerprint": "f", "steps": "400", "version": "0", "segments": "none"}
+    metadata = {f"winnow.{name}": value for name, value in facts.items()}
+    table = pa.Table.from_pylist(rows, AUDIT_SCHEMA).replace_schema_metadata(metadata)
+    options = {"selection": None, "runs": runs, "tasks": {}, "title": "t"}
+    for number, run in enumerate(runs):
+        pq.write_table(table, run / "audit.parquet")
+        page = Page(write_report(tmp_path / "p.html", **options))
+        parts = re.findall(r"<h2>(.*?)</h2>", page.source)
+        audits = [["Audit"], ["Audit of a", "Audit of b"]][number]
+        assert parts[-2 - number :] == [*audits, "Provenance"]
+        assert page.text.count("9 pairs, seen in 400 steps") == number + 1
+        assert page.open == []

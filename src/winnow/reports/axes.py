@@ -8,12 +8,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from markupsafe import escape
+from winnow.reports.hostile import escaped
 
 LEFT, WIDTH = 7, 91
 """Of the plot between the axes, percent of the chart."""
 TOP, BOTTOM = 8, 40
 """Of its margins, pixels."""
+
+_LONGEST = 60
+"""Characters of the words below an axis: it has no more place."""
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -90,7 +93,7 @@ class Plot(NamedTuple):
         middle = LEFT + WIDTH / 2
         parts.append(
             f'<text class="tick" x="{middle}%" y="{bottom + 35}" text-anchor="middle">'
-            f"{escape(x_label)}</text>"
+            f"{escaped(x_label, longest=_LONGEST)}</text>"
         )
         return "".join(parts)
 

@@ -9,10 +9,11 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from winnow.reports.axes import LEFT, TOP, WIDTH, Plot, power, ticks_around
+from winnow.reports.axes import LEFT, TOP, WIDTH, Plot, number, power, ticks_around
 from winnow.reports.colours import NUM_COLOURS
+from winnow.reports.hostile import escaped
 
 MAX_POINTS = 300
 """Points of a line: beyond that, a curve of some hundred pixels shows no more."""
@@ -76,7 +77,8 @@ def line_chart(
     names = ", ".join(line.name for line in lines)
     return Markup(  # noqa: S704 - numbers, and text that is escaped
         f'<svg class="chart" role="img" width="100%" height="{height}">'
-        f"<title>{escape(f'{names} by {x_label}')}</title>"
+        f"<title>{escaped(f'{names} by {x_label}')}</title>"
+        f"<desc>{escaped('; '.join(map(_words, lines)))}</desc>"
         f"{plot.axes(x_ticks, y_ticks, x_label)}"
         f'<svg x="{LEFT}%" y="{TOP}" width="{WIDTH}%" height="{plot.inner}" '
         f'viewBox="0 0 1000 1000" preserveAspectRatio="none">{"".join(curves)}</svg></svg>'
@@ -90,7 +92,7 @@ def bar_chart(groups: Sequence[BarGroup]) -> Markup:
     parts, y = [], 0
     for group in groups:
         end = y + 22 + 22 * len(group.bars)
-        label = escape(group.label)
+        label = escaped(group.label, longest=60)
         parts.append(f'<text class="label" x="0" y="{y + 14}">{label}</text>')
         for index, bar in enumerate(group.bars):
             parts.append(_bar(bar, index, y + 22 + 22 * index, full))
@@ -128,7 +130,7 @@ def histogram(
     limits = [plot.limit(limit) for limit in (low, high) if limit is not None]
     return Markup(  # noqa: S704 - numbers, and text that is escaped
         f'<svg class="chart histogram" role="img" width="100%" height="{height}">'
-        f"<title>{escape(x_label)}</title>"
+        f"<title>{escaped(x_label)}</title>"
         f"{plot.axes(x_ticks, y_ticks, x_label)}{''.join(bars)}{''.join(limits)}</svg>"
     )
 
@@ -147,13 +149,20 @@ def agreement_chart(dots: Sequence[Dot], *, x_label: str, height: int = 240) -> 
         x, y = (math.log10(max(value, 10.0**low)) for value in (dot.x, dot.y))
         kind = "dot" if min(dot.x, dot.y) >= _LEAST else "dot hollow"
         parts.append(
-            f'<circle class="{kind} c0" {plot.at(x, y)} r="4.5"><title>{escape(dot.words)}</title>'
+            f'<circle class="{kind} c0" {plot.at(x, y)} r="4.5"><title>{escaped(dot.words)}</title>'
             "</circle>"
         )
     return Markup(  # noqa: S704 - numbers, and text that is escaped
         f'<svg class="chart" role="img" width="100%" height="{height}">'
-        f"<title>{escape(f'{len(dots)} dots by {x_label}')}</title>{''.join(parts)}</svg>"
+        f"<title>{escaped(f'{len(dots)} dots by {x_label}')}</title>{''.join(parts)}</svg>"
     )
+
+
+def _words(line: Line) -> str:
+    """A curve for those who do not see it."""
+    first, last = number(line.y[0]), number(line.y[-1])
+    span = f"between {number(min(line.y))} and {number(max(line.y))}"
+    return f"{line.name}: from {first} to {last}, {span}"
 
 
 def _bar(bar: Bar | None, index: int, y: int, full: float) -> str:

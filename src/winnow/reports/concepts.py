@@ -22,8 +22,6 @@ MAX_NAMED = 12
 LISTED = 30
 """Concepts of each list of a vocabulary that are shown."""
 
-_LONGEST = 60  # characters of a concept: what a parser takes for a noun can be anything
-
 
 class ConceptShare(NamedTuple):
     """How much of the picture a model thinks is this concept."""
@@ -229,11 +227,6 @@ def arrange(section: ConceptSection, runs: Sequence[str]) -> Concepts:
         students=students,
         samples=[_sample(sample, students) for sample in section.samples],
     )
-
-
-def clip(concept: str) -> str:
-    """A concept short enough for a table."""
-    return concept if len(concept) <= _LONGEST else concept[: _LONGEST - 1] + "…"
 
 
 def _head(facts: HeadFacts) -> Head:

@@ -9,6 +9,7 @@ from winnow.data.ledger import Address
 from winnow.data.selection import Selection
 from winnow.data.sources import open_reader
 from winnow.reports.curation_sample import UNREADABLE, Row, read_pairs, split
+from winnow.reports.hostile import visible
 from winnow.reports.insight import Insight, PairMarks
 from winnow.reports.marks import Box, Piece, marked_thumbnail, pieces
 from winnow.reports.pictures import LONGEST, shorten
@@ -72,7 +73,7 @@ def read_gallery(
         if place is None or place not in others:
             return None
         address, caption = others[place]
-        return Instead(pictures.get(place), shorten(caption), address.key[:LONGEST])
+        return Instead(pictures.get(place), shorten(caption), shorten(address.key))
 
     examples = {
         code: [
@@ -88,11 +89,11 @@ def listed(rows: Mapping[str, Sequence[Row]]) -> list[list[Any]]:
     """For the search: key, uid, caption and all reasons of every pair; no reason means kept."""
     return [
         [
-            row.address.key[:LONGEST],
+            shorten(row.address.key),
             row.uid,
-            "".join(piece.text for piece in pieces(row.caption, (), longest=LONGEST)),
+            visible("".join(piece.text for piece in _pieces(row, ()))),
             [
-                said[:_LONGEST_REASON]
+                visible(said, longest=_LONGEST_REASON)
                 for said in (*row.reasons, *([row.error] if row.error else []))
             ],
         ]
@@ -155,10 +156,14 @@ def _pictures(
     return pictures, problems
 
 
+def _pieces(row: Row, spans: Sequence[tuple[int, int]]) -> list[Piece]:
+    return pieces(row.caption, spans, longest=LONGEST, length=row.length)
+
+
 def _example(
     row: Row, picture: str | None, marks: PairMarks | None, instead: Instead | None
 ) -> Example:
-    parts = pieces(row.caption, marks.spans if marks else (), longest=LONGEST)
+    parts = _pieces(row, marks.spans if marks else ())
     detail = split(row.reason or row.error or "")[1]
     if instead is not None:
         # Said by the picture beside it.
@@ -167,7 +172,7 @@ def _example(
         picture=picture,
         caption="".join(part.text for part in parts),
         pieces=parts,
-        detail=detail[:_LONGEST_REASON],
-        key=row.address.key[:LONGEST],
+        detail=visible(detail, longest=_LONGEST_REASON),
+        key=shorten(row.address.key),
         instead=instead,
     )

@@ -47,6 +47,8 @@ class Row(NamedTuple):
     address: Address
     caption: str
     """At most MAX_CAPTION characters."""
+    length: int
+    """Of the whole caption, in characters."""
     reason: str | None
     """The first; None where there is none."""
     reasons: tuple[str, ...]
@@ -111,7 +113,7 @@ def read_sample(selection: Path, num_shards: int, *, codes: int) -> Sample:
 
 
 def read_pairs(selection: Path, places: Sequence[int]) -> dict[int, tuple[Address, str]]:
-    """Address and caption of a few rows of the ledger by place, as far as they are there."""
+    """Address and whole caption of a few rows of the ledger by place, as far as they are there."""
     found: dict[int, tuple[Address, str]] = {}
     for number, of_shard in itertools.groupby(sorted(places), key=lambda place: place >> 32):
         wanted, place = list(of_shard), number << 32
@@ -123,7 +125,7 @@ def read_pairs(selection: Path, places: Sequence[int]) -> dict[int, tuple[Addres
                 if here:
                     rows = file.read_row_group(group, columns=_FACTS).take(pa.array(here))
                     for index, fact in zip(here, rows.to_pylist(), strict=True):
-                        found[place + index] = _address(fact), _caption(fact)
+                        found[place + index] = _address(fact), fact["caption"] or ""
                 place += size
     return found
 
@@ -188,6 +190,7 @@ def _row(place: int, fact: dict, verdict: dict) -> Row:
         uid=verdict["uid"],
         address=_address(fact),
         caption=_caption(fact),
+        length=len(fact["caption"] or ""),
         reason=verdict["reason"],
         reasons=tuple(verdict["reasons"]),
         error=verdict["error"],

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from winnow.reports.axes import LEFT, TOP, WIDTH, Plot, number, ticks_around
 from winnow.reports.colours import NUM_COLOURS
+from winnow.reports.hostile import escaped
 
 _APART = 0.07  # between the dots of two curves at one tick, in ticks, so that none hides another
 _EDGE = 0.3  # of the axis beyond its first and last tick, in ticks
@@ -66,7 +67,7 @@ def curve_chart(
             list(words),
             y_ticks,
             x_label,
-            x_words=lambda x: str(escape(words[x])),
+            x_words=lambda x: str(escaped(words[x])),
             y_words=lambda y: number(100 * y),
         )
     ]
@@ -77,13 +78,13 @@ def curve_chart(
     names = ", ".join(curve.name for curve in curves)
     return Markup(  # noqa: S704 - numbers, and text that is escaped
         f'<svg class="chart" role="img" width="100%" height="{height}">'
-        f"<title>{escape(f'{names} by {x_label}')}</title>{''.join(parts)}</svg>"
+        f"<title>{escaped(f'{names} by {x_label}')}</title>{''.join(parts)}</svg>"
     )
 
 
 def _level(plot: Plot, level: Level, ends: tuple[float, float]) -> str:
     line = plot.segment("chance", (ends[0], level.value), (ends[1], level.value))
-    return f"<g>{line}<title>{escape(level.words)}</title></g>"
+    return f"<g>{line}<title>{escaped(level.words)}</title></g>"
 
 
 def _curve(plot: Plot, curve: Curve, aside: float) -> list[str]:
@@ -107,6 +108,6 @@ def _curve(plot: Plot, curve: Curve, aside: float) -> list[str]:
             parts.append(f'<circle class="ring" {plot.at(x, point.y)} r="7"/>')
         parts.append(
             f'<circle class="dot {colour}" {plot.at(x, point.y)} r="3.5">'
-            f"<title>{escape(point.words)}</title></circle>"
+            f"<title>{escaped(point.words)}</title></circle>"
         )
     return parts

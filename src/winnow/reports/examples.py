@@ -80,6 +80,8 @@ class TaskExamples:
     n: int
     found: list[Shown]
     """Captions whose picture at least one model finds among the first five, then others."""
+    described: list[Shown]
+    """The same of pictures and the captions found for them."""
 
 
 class _Said(NamedTuple):
@@ -112,7 +114,10 @@ def read_examples(
 
 def _task_examples(runs: Sequence[Run], task: str, open_shown: OpenSet) -> TaskExamples:
     said = [_said(run, task) for run in runs]
-    asked = [_queries(run, task) for run in runs]
+    asked, shown_to = (
+        [_queries(run, task, direction) for run in runs]
+        for direction in ("text_to_image", "image_to_text")
+    )
     if not any(said) and not any(asked):
         raise InputError("no run has predictions; measure with `winnow evaluate`")
     keys, queries = _common(said), _common(asked)
@@ -124,8 +129,9 @@ def _task_examples(runs: Sequence[Run], task: str, open_shown: OpenSet) -> TaskE
     some_right, none_right = choose(right, SHOWN), choose(keys - right, SHOWN)
     captions = _choose_queries(asked, queries)
     found = [key for caption in captions for rows in asked if rows for key in rows[caption]["top5"]]
+    described = _choose_queries(shown_to, _common(shown_to))
     shown_set = open_shown()
-    pictures = shown_pictures(shown_set.read(), {*some_right, *none_right, *found})
+    pictures = shown_pictures(shown_set.read(), {*some_right, *none_right, *found, *described})
 
     def show(key: str) -> Shown:
         return _shown(pictures[key], shown_set, [of_run.get(key) for of_run in said], task=task)
@@ -137,6 +143,7 @@ def _task_examples(runs: Sequence[Run], task: str, open_shown: OpenSet) -> TaskE
         num_some_right=len(right),
         n=len(keys),
         found=[_found(query, asked, pictures) for query in captions],
+        described=[_described(key, shown_to, pictures[key]) for key in described],
     )
 
 
@@ -218,17 +225,17 @@ def _answers(said: _Said, names: Sequence[str]) -> list[Answer]:
     ]
 
 
-def _queries(run: Run, task: str) -> dict[str, dict]:
-    """Rankings of pictures by caption; empty where there are none."""
+def _queries(run: Run, task: str, direction: str) -> dict[str, dict]:
+    """Rankings of pictures by caption, or of captions by picture; empty where there are none."""
     table = run.predictions(task, "retrieval")
     if table is None:
         return {}
-    rows = table.filter(pc.equal(table.column("direction"), "text_to_image")).to_pylist()
+    rows = table.filter(pc.equal(table.column("direction"), direction)).to_pylist()
     return {row["query"]: row for row in rows}
 
 
 def _choose_queries(asked: Sequence[dict[str, dict]], queries: set[str]) -> list[str]:
-    """Of those whose picture some run has among the first five, then of the others."""
+    """Of those whose right answer some run has among the first five, then of the others."""
     found = {
         query for query in queries if any(rows[query]["rank"] <= NEAREST for rows in asked if rows)
     }
@@ -249,6 +256,20 @@ def _found(
         for rows in asked
     ]
     return Shown(shorten(query), None, answers)
+
+
+def _described(key: str, shown_to: Sequence[dict[str, dict]], picture: ShownPicture) -> Shown:
+    """A picture with the five captions that each run finds nearest."""
+    answers = [
+        [
+            Answer(shorten(caption), score, caption in picture.captions, None)
+            for caption, score in zip(rows[key]["top5"], rows[key]["scores"], strict=True)
+        ]
+        if rows
+        else []
+        for rows in shown_to
+    ]
+    return Shown(shorten(" · ".join(picture.captions)), picture.thumbnail, answers)
 
 
 def _common(by_run: Sequence[Mapping[str, object]]) -> set[str]:

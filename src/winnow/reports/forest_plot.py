@@ -4,13 +4,14 @@ Each row is a chart of its own beside its label, so that labels wrap where the w
 a page of forty tasks can break between rows. All rows have one axis, from 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from winnow.reports.axes import number, ticks_around
 from winnow.reports.colours import NUM_COLOURS
+from winnow.reports.hostile import escaped
 
 _START, _SPAN = 1, 97  # of the axis, percent of the row: half of the last tick's words is beside it
 _LANE, _AROUND = 11, 8  # pixels of height: each run's, and what is above and below them
@@ -56,13 +57,17 @@ def draw_forest(rows: Sequence[ForestRow]) -> tuple[list[DrawnRow], Markup]:
         DrawnRow(row.title, row.detail, _LANE * len(row.lanes) + _AROUND, _draw_row(row, ticks))
         for row in rows
     ]
+    return drawn, drawn_axis({_across(tick, ticks): tick for tick in ticks})
+
+
+def drawn_axis(ticks: Mapping[str, float]) -> Markup:
+    """Ticks, fractions by how far across they stand, in %; the rows' tables say them in words."""
     words = [
-        f'<text class="tick" x="{_across(tick, ticks)}" y="13" text-anchor="middle">'
-        f"{number(100 * tick)}</text>"
-        for tick in ticks
+        f'<text class="tick" x="{across}" y="13" text-anchor="middle">{number(100 * tick)}</text>'
+        for across, tick in ticks.items()
     ]
-    axis = f'<svg class="chart" width="100%" height="18">{"".join(words)}</svg>'
-    return drawn, Markup(axis)  # noqa: S704 - numbers alone
+    axis = f'<svg class="chart" width="100%" height="18" aria-hidden="true">{"".join(words)}</svg>'
+    return Markup(axis)  # noqa: S704 - numbers alone
 
 
 def _draw_row(row: ForestRow, ticks: Sequence[float]) -> Markup:
@@ -79,7 +84,7 @@ def _draw_row(row: ForestRow, ticks: Sequence[float]) -> Markup:
             parts.append(_draw_mark(mark, f"c{index % NUM_COLOURS}", y, ticks))
     return Markup(  # noqa: S704 - numbers, and text that is escaped
         f'<svg class="chart" role="img" width="100%" height="100%">'
-        f"<title>{escape(f'{row.title} {row.detail}')}</title>{''.join(parts)}</svg>"
+        f"<title>{escaped(f'{row.title} {row.detail}')}</title>{''.join(parts)}</svg>"
     )
 
 
@@ -88,7 +93,7 @@ def _draw_mark(mark: Mark, colour: str, y: str, ticks: Sequence[float]) -> str:
     return (
         f'<line class="whisker {colour}" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>'
         f'<circle class="dot {colour} {mark.style}" cx="{_across(mark.value, ticks)}" cy="{y}" '
-        f'r="4"><title>{escape(mark.words)}</title></circle>'
+        f'r="4"><title>{escaped(mark.words)}</title></circle>'
     )
 
 

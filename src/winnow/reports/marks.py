@@ -65,8 +65,13 @@ def marked_thumbnail(data: bytes, boxes: Iterable[Box], *, longest: int) -> str 
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def pieces(caption: str, spans: Sequence[tuple[int, int]], *, longest: int) -> list[Piece]:
-    """The caption, cut to `longest` characters around its first mark, in marked and plain parts."""
+def pieces(
+    caption: str, spans: Sequence[tuple[int, int]], *, longest: int, length: int | None = None
+) -> list[Piece]:
+    """The caption, cut to `longest` characters around its first mark, in marked and plain parts.
+
+    What is cut behind is counted, of `length` characters where `caption` is cut already.
+    """
     first = min((start for start, _ in spans), default=0)
     begin = 0 if len(caption) <= longest else max(0, min(first - _CONTEXT, len(caption) - longest))
     end = min(len(caption), begin + longest)
@@ -77,7 +82,9 @@ def pieces(caption: str, spans: Sequence[tuple[int, int]], *, longest: int) -> l
         if start < stop:
             parts += [Piece(caption[at:start], False), Piece(caption[start:stop], True)]
             at = stop
-    parts += [Piece(caption[at:end], False), Piece("…" if end < len(caption) else "", False)]
+    left = max(length or 0, len(caption)) - end
+    parts += [Piece(caption[at:end], False)]
+    parts += [Piece(f"… (+{left:,} character{'s' if left > 1 else ''})" if left else "", False)]
     return [part for part in parts if part.text]
 
 

@@ -1,46 +1,48 @@
-"""The report: one html file that shows what was dropped, trained and measured.
+"""The report: one page of what was dropped, trained and measured, of one run or several compared.
 
-It loads nothing: pictures are data URIs, charts are SVG, the style is inside, and a content
-security policy forbids the browser to fetch anything and to run any script but the one that
-searches in the pairs, known by its hash. Captions are hostile: the template engine escapes every
-value, and the script only ever puts them in as text. A part whose files are missing is left out
-with a line that says why.
+A part whose files are missing is left out with a line that says why. What a page is, its safety
+and its size are those of its shell.
 """
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from winnow.reports.colours import DARK, LIGHT, NUM_COLOURS
-from winnow.reports.concepts import LISTED, TOP, ConceptSection, arrange, clip
+from markupsafe import Markup
+
+from winnow.reports.audit import CLUSTERS_SHOWN, DOUBTS_SHOWN, Audit, audit_parts, read_audit
+from winnow.reports.concepts import LISTED, TOP, ConceptSection, arrange
 from winnow.reports.curation import Curation, Truth, read_curation
 from winnow.reports.evaluation import evaluation_section
 from winnow.reports.examples import OpenSet, TaskExamples, read_examples
+from winnow.reports.hostile import visible
 from winnow.reports.insight import Insight
-from winnow.reports.pictures import shorten
 from winnow.reports.robustness_plot import RobustnessPlot
 from winnow.reports.runs import Run, read_runs
-from winnow.reports.table import format_p, format_points, headline_of
-from winnow.reports.training import (
-    LOSS,
-    concept_curve,
-    curve,
-    learns_concepts,
-    recipe_differences,
-    run_facts,
-)
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-    from markupsafe import Markup
+from winnow.reports.shell import Allowance, Part, render, write_page
+from winnow.reports.table import headline_of
+from winnow.reports.training import recipe_differences
+from winnow.reports.training_section import training_section
 
 _HEADLINE_ROWS = 40
 """Beyond that the table is folded, and the page begins with the plot of all sets."""
 
+_MEASURED_ROWS = 2_000
+"""Of the table of every number."""
+
 NO_CONCEPTS = "No concepts were given, so nothing is known of what a teacher sees in the pictures."
+
+_PARTS = {
+    "results": "Results",
+    "evaluation": "Evaluation",
+    "curation": "Curation",
+    "concepts": "Concepts",
+    "training": "Training",
+    "examples": "What the models see",
+    "provenance": "Provenance",
+}
+"""Anchor, which is the template's name, and title."""
 
 
 def write_report(
@@ -69,81 +71,63 @@ def write_report(
     read = read_runs(runs)
     curation, curation_problem = _curation(selection, insight)
     examples, example_problems = _examples(read, tasks)
-    environment = _environment()
-    script = _script(environment) if curation else None
-    page = environment.get_template("page.html.j2").render(
-        title=title,
-        script=script,
-        policy=_policy(script),
-        notes=notes,
-        runs=read,
-        rows=headline_of(read),
-        evaluation=evaluation_section(read, robustness),
-        curation=curation,
-        curation_problem=curation_problem,
-        truth=truth,
-        concepts=concepts and arrange(concepts, [run.name for run in read]),
-        concepts_problem=concepts_problem,
-        training=_training(read),
-        examples=examples,
-        example_problems=example_problems,
-        differences=recipe_differences([run for run in read if run.recipe]),
-        provenance=_provenance(read),
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(out)
-    return out
+    audits = {run.name: audit for run in read if (audit := read_audit(run.folder)) is not None}
+    values = {
+        "runs": read,
+        "rows": headline_of(read),
+        "headline_rows": _HEADLINE_ROWS,
+        "measured": [(r, row) for r in read for row in r.results if row["subset"] is None],
+        "measured_rows": _MEASURED_ROWS,
+        "evaluation": evaluation_section(read, robustness),
+        "curation": curation,
+        "curation_problem": curation_problem,
+        "truth": truth,
+        "concepts": concepts and arrange(concepts, [run.name for run in read]),
+        "concepts_problem": concepts_problem,
+        "training": training_section(read),
+        "examples": examples,
+        "example_problems": example_problems,
+        "differences": recipe_differences([run for run in read if run.recipe]),
+        "provenance": _provenance(read),
+        "top": TOP,
+        "listed": LISTED,
+    }
+
+    def parts(allowance: Allowance) -> list[Part]:
+        found = [
+            Part(name, words, render(f"{name}.html.j2", allowance=allowance, **values))
+            for name, words in _PARTS.items()
+        ]
+        before_provenance = len(found) - 1
+        found[before_provenance:before_provenance] = _audit_parts(audits, allowance)
+        return found
+
+    names = " · ".join(run.name for run in read) or "no runs"
+    about = f" · selection “{curation.name}”" if curation else ""
+    return write_page(out, title=title, lead=names + about, parts=parts, notes=notes)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Training:
-    facts: list[Any]
-    loss: "Markup | None"
-    scale: "Markup | None"
-    concepts: "Markup | None"
-    with_concepts: list[str]
-    """Runs whose loss is drawn without the concepts' part."""
-    missing: list[str]
-    """Runs without metrics."""
-
-
-def _environment() -> "Environment":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("winnow.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share, digits=1: f"{100 * share:.{digits}f}"
-    environment.filters["count"] = lambda number: f"{number:,}"
-    environment.filters["points"] = format_points
-    environment.filters["change"] = lambda share: f"{100 * share:+.2f}".replace("-", "−")
-    environment.filters["p_value"] = format_p
-    environment.filters |= {"clip": clip, "shorten": shorten}
-    environment.globals |= {"num_colours": NUM_COLOURS, "top": TOP, "listed": LISTED}
-    environment.globals |= {"light": LIGHT, "dark": DARK, "headline_rows": _HEADLINE_ROWS}
-    # Captions of any script stay as they are, at a third to half of the size.
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
-    return environment
-
-
-def _script(environment: "Environment") -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, "search.js")[0]
-
-
-def _policy(script: str | None) -> str:
-    """The content security policy of a page with this script alone, or none."""
-    rules = ["default-src 'none'", "img-src data:", "style-src 'unsafe-inline'"]
-    if script is not None:
-        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        rules.append(f"script-src 'sha256-{digest}'")
-    return "; ".join(rules)
+def _audit_parts(audits: Mapping[str, Audit], allowance: Allowance) -> list[Part]:
+    """What each run that was audited says of its own pairs."""
+    found = []
+    share = max(1, len(audits))
+    for number, (name, whole) in enumerate(audits.items()):
+        audit = replace(
+            whole,
+            doubts=whole.doubts[: max(10, DOUBTS_SHOWN // share)],
+            clusters=whole.clusters[: max(4, CLUSTERS_SHOWN // share)],
+        )
+        problems = [
+            Markup('<p class="missing" dir="auto">{}</p>').format(visible(p))
+            for p in audit.problems
+        ]
+        inner = [
+            Markup("<h3>{}</h3>\n{}").format(part.title, part.body)
+            for part in audit_parts(audit, allowance)
+        ]
+        title = "Audit" if len(audits) == 1 else f"Audit of {visible(name, longest=40)}"
+        found.append(Part(f"audit-{number}", title, Markup("\n").join([*problems, *inner])))
+    return found
 
 
 def _curation(selection: Path | None, insight: Insight | None) -> tuple[Curation | None, str]:
@@ -158,18 +142,6 @@ def _examples(
     if not runs or not tasks:
         return [], ["No runs or no tasks were given, so there are no examples."]
     return read_examples(runs, tasks)
-
-
-def _training(runs: Sequence[Run]) -> _Training:
-    logged = [run for run in runs if run.metrics]
-    return _Training(
-        facts=[run_facts(run, index) for index, run in enumerate(runs) if run.metrics],
-        loss=curve(runs, *LOSS, smooth_over=0.1),
-        scale=curve(runs, "scale"),
-        concepts=concept_curve(runs, smooth_over=0.1),
-        with_concepts=[run.name for run in logged if learns_concepts(run)],
-        missing=[run.name for run in runs if not run.metrics],
-    )
 
 
 def _provenance(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:

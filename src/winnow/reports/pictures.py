@@ -10,6 +10,7 @@ from winnow.data.columns import DETECT, Columns
 from winnow.data.images import ImageError, View, evaluation_view
 from winnow.data.ledger import Address
 from winnow.data.sources import open_reader
+from winnow.reports.hostile import visible
 from winnow.types import InputError
 
 THUMBNAIL = 80
@@ -31,7 +32,7 @@ def order(name: str) -> str:
 
 def shorten(caption: str) -> str:
     """A caption short enough to stand under a picture."""
-    return caption if len(caption) <= LONGEST else caption[: LONGEST - 1] + "…"
+    return visible(caption, longest=LONGEST)
 
 
 def thumbnail(data: bytes) -> str | None:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from winnow.reports.axes import Plot
 from winnow.reports.colours import DARK, LIGHT, NUM_COLOURS
+from winnow.reports.hostile import escaped
 
 _LEAST = 1e-3  # accuracies closer to 0 or 1 lie on the edge, hollow: their logits are infinite
 _MARGIN = 0.06  # of the axes beyond what is shown
@@ -91,7 +92,7 @@ def robustness_chart(
     title = f"Accuracy on {plot.shift} by accuracy on {plot.in_distribution}"
     return Markup(  # noqa: S704 - numbers, and text that is escaped
         f'<svg class="chart robustness" role="img" width="100%" height="{height}">'
-        f"<title>{escape(title)}</title>{_inside(plot, runs, height)}</svg>"
+        f"<title>{escaped(title)}</title>{_inside(plot, runs, height)}</svg>"
     )
 
 
@@ -110,19 +111,19 @@ def write_robustness_svg(plot: RobustnessPlot, out: Path) -> Path:
     parts, y = [], _PAGE_TOP + _PAGE_HEIGHT + _LINE
     for kind, text in legend:
         parts.append(f'<circle class="dot {kind}" cx="61" cy="{y - 4}" r="4.5"/>')
-        parts.append(f'<text class="label" x="74" y="{y}">{escape(_short(text))}</text>')
+        parts.append(f'<text class="label" x="74" y="{y}">{escaped(_short(text))}</text>')
         y += _LINE
     for text in words:
         y += _LINE
-        parts.append(f'<text class="tick" x="53" y="{y - _LINE / 2}">{escape(text)}</text>')
+        parts.append(f'<text class="tick" x="53" y="{y - _LINE / 2}">{escaped(text)}</text>')
     height = y + _LINE
     title = _short(f"Accuracy on {plot.shift}, % (both axes: logit)")
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_PAGE_WIDTH}" height="{height:.0f}" '
         f'viewBox="0 0 {_PAGE_WIDTH} {height:.0f}" role="img">'
-        f"<title>{escape(title)}</title><style>{_style()}</style>"
+        f"<title>{escaped(title)}</title><style>{_style()}</style>"
         f'<rect class="ground" width="100%" height="100%"/>'
-        f'<text class="heading" x="53" y="30">{escape(title)}</text>'
+        f'<text class="heading" x="53" y="30">{escaped(title)}</text>'
         f'<svg y="{_PAGE_TOP}" width="{_PAGE_WIDTH}" height="{_PAGE_HEIGHT}">'
         f"{_inside(plot, runs, _PAGE_HEIGHT)}</svg>{''.join(parts)}</svg>\n"
     )
@@ -222,7 +223,7 @@ def _point(place: Plot, plot: RobustnessPlot, point: RobustnessPoint, runs: Sequ
     is_run = point.kind == "run"
     kind = _colour(runs.index(point.label)) if is_run else "baseline"
     hollow = "" if all(_LEAST <= share <= 1 - _LEAST for share in (point.x, point.y)) else " hollow"
-    words = escape(describe(point))
+    words = escaped(describe(point))
     return (
         f"{across}{up}"
         f'<circle class="dot {kind}{hollow}" {place.at(x, y)} r="{5 if is_run else 3.5}">'

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class Run:
     """Rows of metrics.jsonl in order of steps."""
     results: list[dict[str, Any]]
     """Rows of results.jsonl, with the fields of `evaluation/results.py: Result`."""
+    health: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of health.jsonl: step, rule, event (began or ended) and sentence."""
 
     @property
     def evaluation(self) -> Path:
@@ -56,7 +58,14 @@ class Run:
             split = of[-1]
         path = predictions_file(self.evaluation, task=task, split=split, protocol=protocol)
         try:
-            return pq.read_table(path) if path.is_file() else None
+            if not path.is_file():
+                return None
+        except (OSError, ValueError):  # a task whose name no file can have
+            return None
+        try:
+            # Opened here: pyarrow takes no path whose bytes are not UTF-8.
+            with path.open("rb") as file:
+                return pq.read_table(file)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path} is damaged ({error}): run `winnow evaluate` again") from error
 
@@ -82,6 +91,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
             recipe=_read_recipe(folder / _RECIPE_FILE),
             metrics=_read_rows(folder / "metrics.jsonl", ("step",)),
             results=_read_rows(_evaluation(folder) / _RESULTS_FILE, _RESULT_FIELDS),
+            health=_read_rows(folder / "health.jsonl", ("step", "rule", "event", "sentence")),
         )
         for folder, name in zip(folders, _names(folders), strict=True)
     ]

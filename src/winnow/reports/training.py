@@ -66,7 +66,7 @@ def curve(runs: Sequence[Run], *columns: str, smooth_over: float = 0.0) -> Marku
 
     None where no run logged a finite value.
     """
-    lines = [line for index, run in enumerate(runs) for line in _lines(run, index, columns)]
+    lines = [line for index, run in enumerate(runs) for line in lines_of(run, index, columns)]
     return line_chart(lines, x_label="step", smooth_over=smooth_over) if lines else None
 
 
@@ -76,7 +76,7 @@ def concept_curve(runs: Sequence[Run], *, smooth_over: float) -> Markup | None:
         line._replace(name=f"{run.name} {head}", style=style)
         for index, run in enumerate(runs)
         for head, style in _HEADS.items()
-        for line in _lines(run, index, [f"loss_{head}"])
+        for line in lines_of(run, index, [f"loss_{head}"])
     ]
     return line_chart(lines, x_label="step", smooth_over=smooth_over) if lines else None
 
@@ -94,16 +94,7 @@ def recipe_differences(runs: Sequence[Run]) -> list[Difference]:
     return [difference for difference in found if len(set(difference.values)) > 1]
 
 
-def _leaves(value: Any, prefix: str = "") -> dict[str, str]:
-    if not isinstance(value, dict):
-        return {prefix: value if isinstance(value, str) else json.dumps(value)}
-    leaves: dict[str, str] = {}
-    for name, inner in value.items():
-        leaves |= _leaves(inner, f"{prefix}.{name}" if prefix else name)
-    return leaves
-
-
-def _lines(run: Run, series: int, columns: Sequence[str]) -> list[Line]:
+def lines_of(run: Run, series: int, columns: Sequence[str]) -> list[Line]:
     """The run's line, or none: the first of `columns` that a row has, where that is finite."""
     values = [(row["step"], _first(row, columns)) for row in run.metrics]
     finite = [(step, value) for step, value in values if value is not None and math.isfinite(value)]
@@ -111,6 +102,15 @@ def _lines(run: Run, series: int, columns: Sequence[str]) -> list[Line]:
         return []
     steps, heights = zip(*finite, strict=True)
     return [Line(run.name, steps, heights, series)]
+
+
+def _leaves(value: Any, prefix: str = "") -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {prefix: value if isinstance(value, str) else json.dumps(value)}
+    leaves: dict[str, str] = {}
+    for name, inner in value.items():
+        leaves |= _leaves(inner, f"{prefix}.{name}" if prefix else name)
+    return leaves
 
 
 def _first(row: dict[str, float], columns: Sequence[str]) -> float | None:

@@ -1,6 +1,5 @@
-"use strict";
-{
-  // Everything scraped is put in as text, never as markup.
+// The search in the pairs, where the page has some. What is scraped is put in as text, never as markup.
+if (document.getElementById("pairs")) {
   const MOST = 60;
   const pairs = JSON.parse(document.getElementById("pairs").textContent);
   const words = pairs.map(([key, uid, caption, reasons]) =>
@@ -19,11 +18,11 @@
   const row = ([key, uid, caption, reasons]) => {
     const made = document.createElement("tr");
     const what = element("td", "", "");
-    what.append(element("span", caption ? "" : "empty", caption || "no caption"),
+    what.append(element("bdi", caption ? "" : "empty", caption || "no caption"),
                 element("small", "field", `${key} · ${uid}`));
     const why = element("td", "", "");
     if (!reasons.length) why.append(element("span", "up", "kept"));
-    for (const reason of reasons) why.append(element("span", "", reason));
+    for (const reason of reasons) why.append(element("bdi", "", reason));
     made.append(what, why);
     return made;
   };
@@ -33,7 +32,7 @@
     const found = pairs.filter((_, index) => wanted.every((word) => words[index].includes(word)));
     list.replaceChildren(...(wanted.length ? found.slice(0, MOST).map(row) : []));
     count.textContent = !wanted.length ? "" : found.length > MOST
-      ? `${found.length} pairs, the first ${MOST} are shown` : `${found.length} pairs`;
+      ? `${found.length} pairs, the first ${MOST} are shown` : `${found.length} pair${found.length === 1 ? "" : "s"}`;
   };
 
   box.addEventListener("input", search);
