@@ -1,12 +1,13 @@
 """The command line: one short function per verb, and nothing heavy until a verb asks for it."""
 
 import importlib.metadata
+import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-from winnow.types import InputError, Interrupted
+from winnow.types import InputError, Interrupted, OutOfTime, ToldByAnotherError
 
 Options = TypeVar("Options")
 
@@ -30,15 +31,30 @@ def run(arguments: list[str]) -> int:
         return _complain(f"there is no command {arguments[0]!r}; there are {', '.join(VERBS)}", 2)
     try:
         verb(arguments[1:])
+    except ToldByAnotherError:
+        return 2
     except InputError as error:
         return _complain(str(error), 2)
     except OSError as error:
         return _complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 2)
     except Interrupted as stop:
-        return _complain(str(stop), 128 + stop.signal_number)
+        return _stopped(stop)
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on where it was", 130)
     return 0
+
+
+def _stopped(stop: Interrupted) -> int:
+    """Say it once, and end so that nothing starts again what was stopped on purpose."""
+    if _is_first_process():
+        _complain(str(stop), stop.status)
+    # torchrun takes any other status for a crash, and would begin again where no time is left.
+    is_under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    return 0 if is_under_torchrun and isinstance(stop, OutOfTime) else stop.status
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _stop(number: int, _: object) -> NoReturn:
@@ -105,25 +121,60 @@ def concepts(arguments: list[str]) -> None:
 
 def train(arguments: list[str]) -> None:
     """Train a recipe on a selection or on raw shards; run again, it goes on where it was."""
-    from winnow.recipes.concepts import open_targets
-    from winnow.recipes.data import open_selection
-    from winnow.recipes.train import Train
+    from winnow.recipes.train import Train, list_recipes, refuse_unknown_recipe, run_train
     from winnow.recipes.training import RECIPES
-    from winnow.training.run import train
 
     name = arguments[0] if arguments else "--help"
-    if name not in RECIPES:
-        print(
-            f"usage: winnow train {{{','.join(RECIPES)}}} --data DIR --out RUN [--FIELD VALUE ...]"
-        )
-        if name not in ("-h", "--help"):
-            raise InputError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
+    if name in ("-h", "--help"):
+        print("usage: winnow train RECIPE --data DIR --out RUN [--FIELD VALUE ...]\n")
+        print(list_recipes(RECIPES))
+        return
+    refuse_unknown_recipe(name, RECIPES)
+    if "--dry-run" in arguments:
+        _dry_run(name, arguments[1:])
         return
     default = Train.of(RECIPES[name]())
     options = _options(Train, arguments[1:], f"train {name}", default=default)
-    selection = open_selection(options.data, index=options.out / "index")
-    targets = open_targets(options.recipe, selection, options.concepts)
-    print(f"model: {train(options.recipe, selection, options.out, targets=targets)}")
+    model = run_train(options)
+    if _is_first_process():
+        print(f"model: {model}")
+
+
+def _dry_run(name: str, arguments: list[str]) -> None:
+    from rich.console import Console
+
+    from winnow.recipes.dry_run import run_dry
+    from winnow.recipes.train import Train
+    from winnow.recipes.training import RECIPES
+
+    default = Train.without_data(RECIPES[name]())
+    options = _options(Train, arguments, f"train {name}", default=default)
+    run_dry(options.recipe, concepts=options.concepts, say=Console(soft_wrap=True).print)
+
+
+def ablate(arguments: list[str]) -> None:
+    """Methods side by side: several seeds, along axes of the data, compared in tables."""
+    from rich.console import Console
+
+    from winnow.recipes.ablations.command import Ablate, run_ablate
+    from winnow.recipes.doctor import take_recipe_name
+    from winnow.recipes.training import RECIPES
+
+    name, others = take_recipe_name(arguments, RECIPES)
+    options = _options(Ablate, others, "ablate", default=Ablate.of(RECIPES[name]()))
+    run_ablate(options, say=Console(soft_wrap=True).print)
+
+
+def doctor(arguments: list[str]) -> None:
+    """Look at data, loader, model, memory and disk before a long run, and say what to change."""
+    from rich.console import Console
+
+    from winnow.recipes.doctor import Doctor, run_doctor, take_recipe_name
+    from winnow.recipes.training import RECIPES
+
+    name, others = take_recipe_name(arguments, RECIPES)
+    options = _options(Doctor, others, "doctor", default=Doctor.of(RECIPES[name]()))
+    run_doctor(options, name, say=Console(soft_wrap=True).print)
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -133,6 +184,16 @@ def evaluate(arguments: list[str]) -> None:
     from winnow.recipes.evaluate import Evaluate, run_evaluate
 
     run_evaluate(_options(Evaluate, arguments, "evaluate"), say=Console(soft_wrap=True).print)
+
+
+def audit(arguments: list[str]) -> None:
+    """The pairs a run's model does not believe, what it would rather say, and look-alikes."""
+    from rich.console import Console
+
+    from winnow.recipes.audit import Audit, run_audit
+
+    options = _options(Audit, arguments, "audit")
+    print(f"page: {run_audit(options, say=Console(soft_wrap=True).print)}")
 
 
 def tasks(arguments: list[str]) -> None:
@@ -162,11 +223,39 @@ def robustness(arguments: list[str]) -> None:
     run_robustness(_options(Robustness, arguments, "robustness"), say=Console(soft_wrap=True).print)
 
 
+def export(arguments: list[str]) -> None:
+    """A model as open_clip, transformers or ONNX have it, loaded back, compared, with a card."""
+    from rich.console import Console
+
+    from winnow.recipes.export import Export, run_export
+
+    options = _options(Export, arguments, "export")
+    print(f"export: {run_export(options, say=Console(soft_wrap=True).print)}")
+
+
+def push(arguments: list[str]) -> None:
+    """Upload an export to the Hugging Face Hub."""
+    from winnow.recipes.push import Push, run_push
+
+    print(f"uploaded: {run_push(_options(Push, arguments, 'push'))}")
+
+
 def report(arguments: list[str]) -> None:
     """One self-contained html page of a curation and its runs."""
     from winnow.recipes.report import Report, run_report
 
     print(f"report: {run_report(_options(Report, arguments, 'report'))}")
+
+
+def explore(arguments: list[str]) -> None:
+    """A page on this machine over pairs and a model: search by text and by picture."""
+    from winnow.recipes.explore import Explore, run_explore
+
+    run_explore(
+        _options(Explore, arguments, "explore"),
+        ready=lambda address: print(address, flush=True),
+        say=lambda line: print(f"winnow: {line}", file=sys.stderr),
+    )
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
@@ -176,12 +265,18 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "explain": explain,
     "materialise": materialise,
     "concepts": concepts,
+    "doctor": doctor,
     "train": train,
+    "ablate": ablate,
     "evaluate": evaluate,
+    "audit": audit,
     "tasks": tasks,
     "compare": compare,
     "robustness": robustness,
     "report": report,
+    "explore": explore,
+    "export": export,
+    "push": push,
 }
 
 

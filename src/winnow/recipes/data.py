@@ -17,7 +17,7 @@ from winnow.curation.annotators.annotator import Annotator
 from winnow.curation.annotators.clip_score import ClipScore
 from winnow.curation.annotators.language import DetectLanguage
 from winnow.curation.annotators.parse import ParseCaptions
-from winnow.curation.annotators.scores import UserScores, user_cache
+from winnow.curation.annotators.scores import UserScores
 from winnow.curation.annotators.spotting import SpotText
 from winnow.curation.decontamination import is_index_of, open_evaluation_sets, write_index
 from winnow.curation.engines import local, ray
@@ -36,6 +36,7 @@ from winnow.data.files import is_remote
 from winnow.data.folder import Folder
 from winnow.data.selection import FACTS_FILE, KEPT_FILE, Selection
 from winnow.data.sources import Source, open_source
+from winnow.data.user_cache import user_cache
 from winnow.types import InputError
 
 ENGINES = {"local": local.run, "ray": ray.run}

@@ -28,7 +28,8 @@ class Report:
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Runs, or folders that `winnow evaluate` wrote; the first is what the others are compared
-    with. With --selection alone the page is about the curation."""
+    with. With --selection alone the page is about the curation. What `winnow audit` found out
+    about a run is shown too."""
     selection: Path | None = None
     """A selection's folder, for the curation funnel with its pictures."""
     concepts: Path | None = None

@@ -3,8 +3,8 @@
 `clip`, `psd`, `hn_nce` and `hn_psd` are one ViT-B/32 run that differs in its objective alone, so
 that any difference is the objective's; `siglip` also starts from the scale and the bias that belong
 to its loss. `diht` is `hn_nce` with a teacher's concepts: DiHT as a whole on a selection by CAT.
-`diht_psd` has PSD's soft targets too. `tiny` trains on a laptop; its constants are measured
-(docs/log.md, 2026-11-22).
+`diht_psd` has PSD's soft targets too. `lit` trains a text tower for the image tower of given
+weights. `tiny` trains on a laptop; its constants are measured (docs/log.md, 2026-11-22).
 """
 
 import math
@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from winnow.data.images import Augmentation
 from winnow.models import CustomTowers, NamedTowers, TextTransformer, TimmImageTower
+from winnow.models.locking import FineTuning
 from winnow.objectives import (
     ConceptDistillation,
     HardNegativeNCE,
@@ -20,7 +21,8 @@ from winnow.objectives import (
     ProgressiveSelfDistillation,
     SigLIP,
 )
-from winnow.training.optimizer import OptimizerConfig
+from winnow.recipes.sizes import SIZED_RECIPES
+from winnow.training.optimizer import AdamW
 from winnow.training.recipe import Recipe, Runtime
 
 
@@ -36,7 +38,7 @@ def tiny() -> Recipe:
             image=TimmImageTower(name="test_efficientnet_gn", image_size=48),
             text=TextTransformer(context_length=12, width=128, heads=2, layers=1),
         ),
-        optimizer=OptimizerConfig(learning_rate=1.5e-3, weight_decay=0.1, warmup_steps=40),
+        optimizer=AdamW(learning_rate=1.5e-3, weight_decay=0.1, warmup_steps=40),
         augmentation=Augmentation(crop_area=(0.8, 1.0), grayscale_probability=0.2),
         batch_size=256,
         steps=480,
@@ -53,7 +55,7 @@ def clip() -> Recipe:
     return Recipe(
         objective=InfoNCE(),
         model=NamedTowers(name="ViT-B-32"),
-        optimizer=OptimizerConfig(learning_rate=5e-4, weight_decay=0.2, warmup_steps=2000),
+        optimizer=AdamW(learning_rate=5e-4, weight_decay=0.2, warmup_steps=2000),
         augmentation=Augmentation(),
         batch_size=1024,
         steps=90_000,
@@ -96,6 +98,25 @@ def siglip() -> Recipe:
     return replace(clip(), objective=SigLIP(), model=model)
 
 
+def lit() -> Recipe:
+    """A text tower for a locked image tower (LiT; Zhai et al. 2022): cheap, and good early on.
+
+    Batch, peak, warm-up of 3 %, clipping and the first temperature are those of the authors' public
+    configuration (big_vision, lit_coco.py), for other data; the decay, which big_vision scales in
+    another way, and the pairs seen are those of `clip`. `--model.weights` takes any image tower.
+    """
+    return replace(
+        clip(),
+        model=NamedTowers(
+            name="ViT-B-32", weights="laion2b_s34b_b79k", start="image", logit_scale=math.log(10)
+        ),
+        fine_tuning=FineTuning(lock_image="all"),
+        optimizer=AdamW(learning_rate=1e-3, weight_decay=0.2, warmup_steps=675),
+        batch_size=4096,
+        steps=22_500,
+    )
+
+
 RECIPES = {
     "tiny": tiny,
     "clip": clip,
@@ -105,5 +126,7 @@ RECIPES = {
     "diht": diht,
     "diht_psd": diht_psd,
     "siglip": siglip,
+    "lit": lit,
+    **SIZED_RECIPES,
 }
 """The training recipes by the name that `winnow train` knows."""
