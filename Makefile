@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all lint bench clean
+.PHONY: help setup demo test test-all lint bench bench-small icons-small icons-medium clean
 
 help:        ## what each target does
-	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 18
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
 
 setup: $(READY)  ## make .venv with everything that the demo and the tests need
 
@@ -35,7 +35,16 @@ lint: $(READY)  ## style, types, import direction
 	$(BIN)/lint-imports
 
 bench: $(READY)  ## every benchmark, each against a peer in the same run; hours
-	for name in loader step losses captions spotting curation concepts retrieval evaluation_suite linear_probe; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in loader step losses captions spotting curation concepts retrieval evaluation_suite linear_probe explore audit audit_cost; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+icons-small: $(READY)  ## data of the icons benchmark, 24,000 pairs; fetches with npm and apt-get
+	$(BIN)/python benchmarks/icons/build.py --size small --out benchmarks/.cache/icons/small
+
+icons-medium: $(READY)  ## the same with 119,571 pairs, packed into one file too
+	$(BIN)/python benchmarks/icons/build.py --size medium --out benchmarks/.cache/icons/medium --pack benchmarks/.cache/icons/medium.tar.xz
+
+bench-small: $(READY) icons-small  ## the small study of both papers on real icons
+	$(BIN)/python benchmarks/icons/study.py --size small --data benchmarks/.cache/icons/small --out benchmarks/.cache/study-small
 
 clean:       ## remove the environment and what the tools leave behind
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

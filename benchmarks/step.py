@@ -17,7 +17,7 @@ from winnow.models.towers import Towers
 from winnow.objectives import HardNegativeNCE, InfoNCE, ProgressiveSelfDistillation
 from winnow.recipes.training import tiny
 from winnow.training.mask import Mask
-from winnow.training.optimizer import OptimizerConfig, build_optimizer
+from winnow.training.optimizer import AdamW, build_optimizer
 from winnow.training.step import training_step
 
 RULES = {
@@ -75,7 +75,7 @@ def random_batch(size: int, device: torch.device) -> Batch:
 def winnow_step(rule, batch: Batch, device: torch.device):
     """One step of winnow's trainer."""
     torch.manual_seed(0)
-    towers, config = Towers(tiny().model).to(device).train(), OptimizerConfig()
+    towers, config = Towers(tiny().model).to(device).train(), AdamW()
     optimizer = build_optimizer(towers, config)
 
     def run() -> None:
@@ -99,7 +99,7 @@ def winnow_step(rule, batch: Batch, device: torch.device):
 def plain_loop(batch: Batch, device: torch.device):
     """The loop one writes around open_clip: forward, ClipLoss, backward, clip, step, clamp."""
     torch.manual_seed(0)
-    towers, config = Towers(tiny().model).to(device).train(), OptimizerConfig()
+    towers, config = Towers(tiny().model).to(device).train(), AdamW()
     optimizer, loss_function, model = build_optimizer(towers, config), ClipLoss(), towers.clip
 
     def run() -> None:
