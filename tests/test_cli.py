@@ -32,8 +32,9 @@ def test_curating_does_not_load_torch():
 
 def test_an_unknown_verb_names_the_known_ones(capsys):
     assert cli.run(["trian"]) == 2
-    verbs = "demo, curate, sweep, explain, materialise, concepts, train, evaluate, tasks, compare, "
-    assert f"{verbs}robustness, report" in capsys.readouterr().err
+    verbs = "demo, curate, sweep, explain, materialise, concepts, doctor, train, ablate, evaluate, "
+    verbs += "audit, tasks, compare, robustness, report, explore, export, push"
+    assert verbs in capsys.readouterr().err
 
 
 def test_a_selection_alone_has_a_page_and_nothing_has_none(shards, tmp_path, capsys):
@@ -67,9 +68,19 @@ def test_what_stops_a_command_is_one_sentence_and_a_status(
     assert error.count("\n") == 1
 
 
-def test_an_unknown_recipe_names_the_known_ones(capsys):
-    assert cli.run(["train", "clop"]) == 2
-    assert "tiny, clip, psd, hn_nce, hn_psd, diht, diht_psd, siglip" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["siglipp"], "there is no recipe 'siglipp': did you mean siglip?"),
+        (["qqqq"], "there is no recipe 'qqqq': `winnow train --help` lists them"),
+        (["--data", "x"], "the recipe's name comes before --data: `winnow train --help` lists"),
+    ],
+)
+def test_an_unknown_recipe_is_one_sentence_with_the_nearest(arguments, says, capsys):
+    assert cli.run(["train", *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert said.err.startswith(f"winnow: {says}")
 
 
 def test_an_unknown_field_is_an_error_with_a_suggestion(capsys):
@@ -81,9 +92,9 @@ def test_an_unknown_field_is_an_error_with_a_suggestion(capsys):
 
 def test_objective_bias_and_mask_are_set_from_the_command_line(monkeypatch, tmp_path):
     trained = []
-    monkeypatch.setattr("winnow.recipes.data.open_selection", lambda data, index: data)
+    monkeypatch.setattr("winnow.recipes.train.open_selection", lambda data, index: data)
     monkeypatch.setattr(
-        "winnow.training.run.train", lambda recipe, *_, **__: trained.append(recipe)
+        "winnow.recipes.train.train", lambda recipe, *_, **__: trained.append(recipe)
     )
     data = ["--data", "x", "--out", str(tmp_path)]
     towers = ["--model.logit-bias", "-10", "--model.logit-scale", "2.303"]

@@ -130,10 +130,10 @@ def test_the_index_s_example_prints_a_line_per_rule(tmp_path, capsys):
 def test_every_command_is_understood(page, monkeypatch, tmp_path):
     trained = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("winnow.recipes.data.open_selection", lambda data, index: data)
-    monkeypatch.setattr("winnow.recipes.concepts.open_targets", lambda *_: None)
+    for opening in ("_refuse_missing", "_pairs", "_targets", "_judge", "open_selection"):
+        monkeypatch.setattr(f"winnow.recipes.train.{opening}", lambda *_, **__: None)
     monkeypatch.setattr(
-        "winnow.training.run.train", lambda recipe, *_, **__: trained.append(recipe)
+        "winnow.recipes.train.train", lambda recipe, *_, **__: trained.append(recipe)
     )
     commands = [shlex.split(line) for block in blocks(page, "sh") for line in block.splitlines()]
     for winnow, *arguments in commands:

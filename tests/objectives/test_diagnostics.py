@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from cases import EXECUTIONS, PSD, RULES, SCALE, embeddings
+from cases import EXECUTIONS, PSD, RULES, SCALE, by_rule, embeddings
 
-from winnow.objectives import HardNegativeNCE, InfoNCE, contrastive_loss
+from winnow.objectives import Context, HardNegativeNCE, InfoNCE, contrastive_loss
 
 by_execution = pytest.mark.parametrize("execution", EXECUTIONS.values(), ids=EXECUTIONS.keys())
 
@@ -34,6 +34,35 @@ def test_own_probability_and_rank(execution):
         np.testing.assert_allclose(found[f"own_probability_{name}"], own, rtol=1e-12)
         np.testing.assert_array_equal(found[f"rank_1_{name}"], first)
         assert 0 < sum(first) < 11
+
+
+@by_rule
+@by_execution
+def test_the_margin_is_to_the_best_other_that_is_no_own(rule, execution):
+    """Pairs 0 and 3 share a caption, and a pair alone would have no margin at all."""
+    image, text = embeddings()
+    captions = torch.tensor([0, 1, 2, 0, 4, 5, 6, 7, 8, 9, 10])
+    bias = torch.tensor(-3.0, dtype=torch.float64)
+    found = contrastive_loss(
+        rule,
+        image,
+        text,
+        SCALE,
+        bias=bias,
+        progress=1.0,
+        context=Context(caption_id_B=captions),
+        **execution,
+    ).diagnostics
+    scores = scores_of(image, text)
+    for name, rows in (("image_to_text", scores), ("text_to_image", scores.T)):
+        expected = []
+        for i, row in enumerate(rows):
+            others = [row[j] for j in range(11) if j != i and captions[j] != captions[i]]
+            expected.append(row[i] - max(others))
+        np.testing.assert_allclose(found[f"margin_{name}"], expected, rtol=1e-11, atol=1e-12)
+        assert min(expected) < 0 < max(expected)
+    alone = contrastive_loss(rule, image[:1], text[:1], SCALE, progress=1.0, **execution)
+    assert alone.diagnostics["margin_image_to_text"].isnan().all()
 
 
 @by_execution

@@ -107,7 +107,8 @@ def test_a_batch_without_negatives_has_no_gradient(rule, execution):
     loss, found = gradients(rule, image, text, SCALE, context=same, progress=1.0, **execution)
     assert loss.total.isfinite()
     assert all(gradient.abs().max() < 1e-14 for gradient in found)
-    assert all(value.isfinite().all() for value in loss.diagnostics.values())
+    for name, value in loss.diagnostics.items():
+        assert value.isnan().all() if name.startswith("margin") else value.isfinite().all(), name
 
 
 @pytest.mark.parametrize("name", [n for n in RULES if n != "psd-not-swapped"])

@@ -12,7 +12,9 @@ from cases import EXECUTIONS, RULES, embeddings
 from torch import distributed as dist
 from torch import multiprocessing
 
+from winnow.distributed import largest
 from winnow.objectives import Context, Teacher, contrastive_loss
+from winnow.objectives.checks import check_batch
 from winnow.types import InputError
 
 COUNT = 12
@@ -110,6 +112,22 @@ def check_refusals(rank):
     bad = Context(weight_B=-torch.ones(3)) if first else Context(weight_B=torch.ones(3))
     refused(r"weight_B .* from -1 to 1", context=bad)
     refused(r"problems", context=Context(sample_id_B=ids[: 3 - first]))
+    # No number of a device is asked for: a GPU would have to be waited for.
+    anywhere = torch.empty(3, 4, device="meta")
+    with pytest.raises(InputError, match=r"differ in steps done: \[0, 1"):
+        check_batch(
+            anywhere,
+            anywhere,
+            scale,
+            bias=None,
+            teacher=None,
+            context=Context(),
+            progress=0.0,
+            step=rank,
+            needs_gradient=False,
+        )
+    assert largest(rank) == dist.get_world_size() - 1
+    assert largest(0.25 - rank) == 0.25
 
 
 def rank_main(rank, world_size, folder):
@@ -137,9 +155,7 @@ def rank_main(rank, world_size, folder):
 slow = pytest.mark.slow
 
 
-@pytest.mark.parametrize(
-    "world_size", [pytest.param(1, marks=slow), 2, pytest.param(4, marks=slow)]
-)
+@pytest.mark.parametrize("world_size", [pytest.param(size, marks=slow) for size in (1, 2, 4)])
 def test_any_number_of_ranks_finds_what_one_process_finds(world_size, tmp_path):
     expected = [run(case, slice(0, COUNT)) for case in CASES]
     expected = [(replace(loss, total=loss.total.detach()), grads) for loss, grads in expected]
