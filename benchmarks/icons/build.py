@@ -28,7 +28,7 @@ from icon_lots import lot, uid_of
 from icon_pack import pack, unpack, write_noise
 from icon_pool import pool
 from icon_sets import (
-    GAME_ICONS,
+    HELD_OUT_SETS,
     LICENCES,
     UNSEEN_EMOJI,
     UNSEEN_SETS,
@@ -165,10 +165,7 @@ def gather(size: Size, ask: Build) -> Sources:
     return Sources(
         known=known,
         training=training,
-        unseen={
-            prefix: read_set(package, prefix, seed=ask.seed)
-            for prefix in (*UNSEEN_SETS, GAME_ICONS)
-        },
+        unseen={prefix: read_set(package, prefix, seed=ask.seed) for prefix in HELD_OUT_SETS},
         vendors=icon_emoji.vendor_icons(package, labels),
         labels=labels,
         tested={"tuxpaint": stamps_tested, "openclipart": art_tested},
@@ -299,7 +296,7 @@ def _manifest(
     ask: Build,
 ) -> dict[str, Any]:
     sets = sorted({icon.set for icon in sources.training})
-    held_out = sorted({*UNSEEN_SETS, GAME_ICONS, *UNSEEN_EMOJI.values()})
+    held_out = sorted({*HELD_OUT_SETS, *UNSEEN_EMOJI.values()})
     return {
         "identity": identity,
         "counts": counts,

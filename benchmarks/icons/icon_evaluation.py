@@ -2,6 +2,7 @@
 
 seen                    drawings held out of sets that are trained on, in the classes
 unseen-sets             of six sets never trained on, in the same classes
+validation-hugeicons    of a seventh, in the same classes, for tuning
 noto twemoji fluent     the emoji of vendors never trained on, by Unicode's labels, which are
                         captions too; so is validation-openmoji, for tuning
 unseen-emoji            of the first three, in those of the classes that they have
@@ -22,13 +23,14 @@ from icon_drawing import Drawn
 from icon_emoji import Label, kinds_of
 from icon_files import EvaluationSet, Shown
 from icon_lots import chance, lot
-from icon_sets import GAME_ICONS, UNSEEN_SETS, Icon
+from icon_sets import GAME_ICONS, UNSEEN_SETS, VALIDATION_SET, Icon
 
 MOST_PICTURES = 4_000
 _RETRIEVED = 2_000
 _LEAST_OF_A_CATEGORY = 32
 _PROBED = "iconoir"
-_VALIDATION = "validation-openmoji"
+_VALIDATION_EMOJI = "validation-openmoji"
+_VALIDATION_ICONS = f"validation-{VALIDATION_SET}"
 _PROBE_TEMPLATES = ("{c}", "an icon about {c}.")
 
 
@@ -50,10 +52,13 @@ class HeldOut(NamedTuple):
 def evaluation_sets(held_out: HeldOut, *, seed: int) -> dict[str, EvaluationSet]:
     """Every evaluation set by name."""
     icons = [icon for prefix in UNSEEN_SETS for icon in held_out.unseen[prefix]]
-    emoji = [i for name, i in held_out.vendors.items() if name != _VALIDATION]
+    emoji = [i for name, i in held_out.vendors.items() if name != _VALIDATION_EMOJI]
     sets = {
         "seen": _named(held_out.seen, held_out.classes, held_out, seed=seed),
         "unseen-sets": _named(icons, held_out.classes, held_out, seed=seed),
+        _VALIDATION_ICONS: _named(
+            held_out.unseen[VALIDATION_SET], held_out.classes, held_out, seed=seed
+        ),
     }
     shifts = {
         ("unseen-emoji", "seen-emoji-classes"): [icon for one in emoji for icon in one],

@@ -9,8 +9,8 @@ them swapped, then less and more data, then less and more noise. `pool`: sentenc
 whole and as C, CA and CAT select among them.
 
 Learning rate and each method's own constant come from `tuned-SIZE.json`, which `--tune` writes: as
-many trials for every method, the baseline too, judged on a vendor that nothing else is measured on.
-Each study's tables are written to benchmarks/results, its page to STUDY/PART/study.html.
+many trials for every method, the baseline too, judged on two vendors that nothing else is measured
+on. Each study's tables are written to benchmarks/results, its page to STUDY/PART/study.html.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from winnow.training.recipe import Recipe, Runtime
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
-VALIDATION = "validation-openmoji"
+VALIDATION = ("validation-hugeicons", "validation-openmoji")
 ZERO_SHOT = ("seen", "unseen-sets", "game-icons", "twemoji", "noto", "fluent")
 SHIFTS = {
     "unseen-sets": "seen",
@@ -82,9 +82,9 @@ SIZES = {
         seeds=5,
         axis_seeds=3,
         subsets={"1-of-9": (1 / 9, "1-of-9.npy"), "1-of-3": (1 / 3, "1-of-3.npy")},
-        width=128,
-        image_tower="test_efficientnet_gn",
-        learning_rates=(1e-3, 2e-3, 4e-3),
+        width=64,
+        image_tower="test_byobnet",
+        learning_rates=(2e-3, 4e-3, 8e-3),
         workers=0,
         subsets_of_shots=2,
     ),
@@ -110,7 +110,7 @@ KNOBS: dict[str, tuple[str, tuple[object, ...]]] = {
         tuple({"object_weight": w, "attribute_weight": w} for w in (0.1, 1.0)),
     ),
     "diht": ("objective.beta", (0.1, 0.25)),
-    "diht_psd": ("objective.final_share", (0.2, 0.4)),
+    "diht_psd": ("objective.targets.final_share", (0.2, 0.4)),
 }
 """Each method's own constant, and the two values that are tried of it; CLIP has none."""
 
@@ -188,6 +188,7 @@ def icons_study(data: Path, size: Size, tuned: Mapping[str, Any]) -> Study:
         counted=counted,
         probes=_sets(data, PROBES),
         probing=_probing(size),
+        probing_along_axes=Protocols(names=("linear-probe",)),
         shifts=SHIFTS,
         claims=tuple(claim.name for claim in CLAIMS if claim.name not in FILTERS),
     )
@@ -205,7 +206,7 @@ def pool_study(data: Path, size: Size, tuned: Mapping[str, Any]) -> Study:
         base=base_recipe(size),
         data=pool,
         methods=_methods(("clip",), tuned),
-        seeds=tuple(range(size.seeds)),
+        seeds=tuple(range(size.axis_seeds)),
         axes=(
             Axis(
                 name="curation",
@@ -239,7 +240,7 @@ def tuning(data: Path, size: Size) -> Tuning:
     return Tuning(
         grids=grids,
         budget=6,
-        tasks={VALIDATION: data / "evaluation" / VALIDATION},
+        tasks=_sets(data, VALIDATION),
         metric="top1",
         seeds=TUNING_SEEDS,
     )

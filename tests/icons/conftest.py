@@ -11,7 +11,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "icons"))
 
 import build
-from icon_sets import GAME_ICONS, UNSEEN_EMOJI, UNSEEN_SETS
+from icon_sets import HELD_OUT_SETS, UNSEEN_EMOJI
 from icon_sizes import Size
 from icon_split import SplitConfig
 
@@ -50,10 +50,10 @@ def about(spdx="MIT", category="UI 24px"):
 
 
 def write_iconify(root):
-    known = {prefix: about() for prefix in (*TRAINING_SETS, *UNSEEN_SETS, GAME_ICONS)}
+    known = {prefix: about() for prefix in (*TRAINING_SETS, *HELD_OUT_SETS)}
     known |= {prefix: about(category="Emoji") for prefix in UNSEEN_EMOJI.values()}
     known |= {"sharealike": about("CC-BY-SA-4.0"), "labels": about(category="Logos")}
-    for prefix in (*TRAINING_SETS, *UNSEEN_SETS, GAME_ICONS, *UNSEEN_EMOJI.values()):
+    for prefix in (*TRAINING_SETS, *HELD_OUT_SETS, *UNSEEN_EMOJI.values()):
         halves = {"Tools": CONCEPTS[:35], "Food": CONCEPTS[35:]}
         write_icons(root, prefix, CONCEPTS, categories=halves)
     # A drawing of a training set that a held-out one has too.

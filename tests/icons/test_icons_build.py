@@ -103,7 +103,8 @@ def test_nothing_that_is_tested_is_trained_on(icons):
 def test_evaluation_sets_are_read_and_share_their_classes(icons):
     opened = {folder.name: folder for folder in (icons / "evaluation").iterdir()}
     assert set(opened) == {
-        *("seen", "unseen-sets", "noto", "twemoji", "fluent", "validation-openmoji"),
+        *("seen", "unseen-sets", "validation-hugeicons"),
+        *("noto", "twemoji", "fluent", "validation-openmoji"),
         *("unseen-emoji", "seen-emoji-classes", "game-icons", "seen-game-classes"),
         *("game-icons-retrieval", "tuxpaint", "openclipart"),
         *("kinds-noto", "kinds-across", "categories-iconoir"),
@@ -111,6 +112,7 @@ def test_evaluation_sets_are_read_and_share_their_classes(icons):
     sets = {name: open_set(folder, split="test") for name, folder in opened.items()}
     for one, other in (
         ("seen", "unseen-sets"),
+        ("seen", "validation-hugeicons"),
         ("seen-emoji-classes", "unseen-emoji"),
         ("seen-game-classes", "game-icons"),
     ):

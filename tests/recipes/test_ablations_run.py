@@ -330,3 +330,17 @@ def test_concepts_are_made_once_for_every_selection(study, tmp_path):
     cell = tmp_path / "out" / "cells" / "size-0.5-cd-seed0"
     assert facts_of(cell)["pairs"] == 48
     assert (cell / "run" / "concept_heads.safetensors").is_file()
+
+
+def test_cells_of_axes_may_be_probed_less_than_the_base(study, probed_set, tmp_path, monkeypatch):
+    asked = replace(
+        study,
+        probes={"probed": probed_set},
+        probing_along_axes=Protocols(names=("linear-probe",)),
+    )
+    jobs = []
+    monkeypatch.setattr(running, "_run", lambda some, **_: jobs.extend(some) or [])
+    monkeypatch.setattr(running, "_tell", silent)
+    run_study(asked, tmp_path / "out", say=silent)
+    probed = {job.cell.axis: job.probing.names for job in jobs}
+    assert probed == {"base": ("linear-probe", "few-shot"), "size": ("linear-probe",)}

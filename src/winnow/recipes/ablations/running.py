@@ -29,7 +29,7 @@ from winnow.progress import track
 from winnow.recipes.ablations.cells import Cell, cells_of
 from winnow.recipes.ablations.changes import Fields
 from winnow.recipes.ablations.data import Prepared, make_targets, prepare
-from winnow.recipes.ablations.study import Study, TrainingData, Tuning
+from winnow.recipes.ablations.study import BASE, Study, TrainingData, Tuning
 from winnow.recipes.ablations.tuning import account, cells_of_trial, score, trials_of
 from winnow.recipes.ablations.work import Job
 from winnow.recipes.ablations.workers import carry_out
@@ -129,15 +129,19 @@ class _Maker:
         """One that measures the study's tasks. Raises InputError; see Job.refuse."""
         study = self._study
         folder = self._out / CELLS / cell.name
-        return self._job(cell, folder, tasks=study.tasks, probes=study.probes)
+        probing = study.probing
+        if cell.axis != BASE and study.probing_along_axes is not None:
+            probing = study.probing_along_axes
+        return self._job(cell, folder, tasks=study.tasks, probes=study.probes, probing=probing)
 
     def trial(self, cell: Cell) -> Job:
         """One that measures the validation sets of the tuning, and nothing else."""
         assert self._study.tuning is not None
         folder = self._out / TRIALS / cell.name
-        return self._job(cell, folder, tasks=self._study.tuning.tasks, probes={})
+        tasks = self._study.tuning.tasks
+        return self._job(cell, folder, tasks=tasks, probes={}, probing=Protocols())
 
-    def _job(self, cell: Cell, folder: Path, **sets: Any) -> Job:
+    def _job(self, cell: Cell, folder: Path, **measured: Any) -> Job:
         data = self._prepared(cell.data)
         distils = cell.recipe.concept_distillation is not None
         job = Job(
@@ -145,9 +149,8 @@ class _Maker:
             folder=folder,
             data=data,
             targets=self._targets_of(cell.data, data) if distils else None,
-            probing=self._study.probing if sets["probes"] else Protocols(),
             beside=self._jobs - 1,
-            **sets,
+            **measured,
         )
         job.refuse()
         return job

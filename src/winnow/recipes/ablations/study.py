@@ -156,6 +156,8 @@ class Study:
         default_factory=lambda: Protocols(names=("linear-probe", "few-shot"))
     )
     """The probes, and how they are fitted."""
+    probing_along_axes: Protocols | None = None
+    """Those of the cells that an axis adds, where fewer will do; None: `probing`."""
     shifts: Mapping[str, str] = field(default_factory=dict)
     """The task under each shift, and the one without it that its accuracy is relative to: the same
     classes, or the line says less of the shift than of the classes."""
