@@ -1,12 +1,14 @@
 """The study of both papers' claims on real icons: what is compared, on what, along which axes.
 
     python benchmarks/icons/build.py --size small --out DATA
-    python benchmarks/icons/study.py --size small --data DATA --out STUDY [--jobs 2] [--part pool]
+    python benchmarks/icons/study.py --size small --data DATA --out STUDY [--jobs 2] [--part why]
     python benchmarks/icons/study.py --size small --data DATA --out STUDY --tune
 
 Two studies make it up. `icons`: every method on icons with their naturally noisy names, a fifth of
 them swapped, then less and more data, then less and more noise. `pool`: sentences of all kinds,
-whole and as C, CA and CAT select among them.
+whole and as C, CA and CAT select among them. A third one, `--part why`, shows what gains and losses
+depend on where two fifths of the captions are swapped: length of training, false negatives,
+strength, which pairs are soft.
 
 Learning rate and each method's own constant come from `tuned-SIZE.json`, which `--tune` writes: as
 many trials for every method, the baseline too, judged on two vendors that nothing else is measured
@@ -25,6 +27,7 @@ from winnow.evaluation.probes import FewShot
 from winnow.evaluation.protocols import Protocols
 from winnow.evaluation.study.claims import CLAIMS
 from winnow.models import CustomTowers, TextTransformer, TimmImageTower
+from winnow.recipes.ablations.changes import Fields
 from winnow.recipes.ablations.methods import METHODS, Method
 from winnow.recipes.ablations.running import TABLES_STEM, run_study, run_tuning
 from winnow.recipes.ablations.study import Axis, Level, Study, TrainingData, Tuning
@@ -225,6 +228,36 @@ def pool_study(data: Path, size: Size, tuned: Mapping[str, Any]) -> Study:
     )
 
 
+def why_study(data: Path, size: Size, tuned: Mapping[str, Any]) -> Study:
+    """What gains and losses depend on; no claim is decided by it."""
+    _, file = tuple(size.subsets.values())[-1]
+    part = TrainingData(
+        source=str(data / "noise-40"),
+        noise=0.4,
+        rules=(f"in-subset:path={data / 'sizes' / file}",),
+    )
+
+    def axis(name: str, base: str, levels: Mapping[str, Fields], *methods: str) -> Axis:
+        changed = (Level(name=level, fields=fields) for level, fields in levels.items())
+        return Axis(name=name, levels=(Level(name=base), *changed), base=base, methods=methods)
+
+    return Study(
+        base=base_recipe(size),
+        data=part,
+        methods=_methods(("clip", "psd", "hn_nce"), tuned),
+        seeds=tuple(range(size.axis_seeds)),
+        axes=(
+            axis("steps", "1x", {"3x": {"steps": 3 * size.steps}}, "clip", "psd"),
+            axis("mask", "none", {"same-caption": {"mask.same_caption": True}}, "clip", "hn_nce"),
+            axis("beta", "tuned", {"0.5": {"objective.beta": 0.5}}, "hn_nce"),
+            axis("chosen", "least-aligned", {"random": {"objective.choose": "random"}}, "psd"),
+            axis("teacher", "1", {"0.5": {"objective.teacher_temperature": 0.5}}, "psd"),
+        ),
+        tasks=_sets(data, (*ZERO_SHOT, *RETRIEVAL)),
+        claims=(),
+    )
+
+
 def tuning(data: Path, size: Size) -> Tuning:
     """Three learning rates by two values of each method's own constant, for all alike."""
     grids = {
@@ -246,7 +279,7 @@ def tuning(data: Path, size: Size) -> Tuning:
     )
 
 
-PARTS = {"icons": icons_study, "pool": pool_study}
+PARTS = {"icons": icons_study, "pool": pool_study, "why": why_study}
 
 
 def main() -> None:
@@ -298,7 +331,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--size", choices=tuple(SIZES), default="small")
     parser.add_argument("--data", type=Path, required=True, help="what build.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="the studies' folder")
-    parser.add_argument("--part", nargs="+", choices=tuple(PARTS), default=list(PARTS))
+    parser.add_argument("--part", nargs="+", choices=tuple(PARTS), default=["icons", "pool"])
     parser.add_argument("--jobs", type=int, default=2, help="cells at a time")
     parser.add_argument("--tune", action="store_true", help="choose constants, and nothing else")
     return parser.parse_args()

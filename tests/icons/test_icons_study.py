@@ -30,7 +30,7 @@ def test_every_method_gets_as_many_trials_and_each_can_be_trained(name, tmp_path
     for part in icons_study.PARTS.values():
         cells = cells_of(part(tmp_path, size, chosen), {})
         assert len({cell.name for cell in cells}) == len(cells)
-        assert {c.recipe.steps for c in cells} == {size.steps}
+        assert {c.recipe.steps for c in cells if c.axis != "steps"} == {size.steps}
 
 
 def test_the_parts_answer_every_claim_between_them(tmp_path):
