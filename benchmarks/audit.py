@@ -44,6 +44,7 @@ BATCH, PASSES = 256, 4
 BASELINES = ("final loss", "final cosine", "own probability, last time")
 """What is known without gathering: the usual criteria of a small loss and a CLIP score."""
 OURS = "own_probability_late"
+CONTRASTS = (("audit", "raw"), ("audit", "random"), ("random", "raw"), ("sound", "raw"))
 _RECALLS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 Scores = dict[str, np.ndarray]
@@ -256,14 +257,16 @@ def second_round(arguments: argparse.Namespace, data: Data, facts: dict[str, obj
             print(f"swapped {data.noise:.0%}, seed {seed}, {arm} is done", flush=True)
     rows, records = [], []
     for task, by_arm in accuracy.items():
-        differences = {arm: paired(by_arm[arm], by_arm["raw"]) for arm in by_arm if arm != "raw"}
+        differences = {
+            f"{arm} less {other}": paired(by_arm[arm], by_arm[other]) for arm, other in CONTRASTS
+        }
         means = [f"{100 * statistics.mean(values):.2f}" for values in by_arm.values()]
         rows.append((task, *means, *(told(one, 100) for one in differences.values())))
-        records.append({"task": task, "values": by_arm, "less raw": differences})
+        records.append({"task": task, "values": by_arm, "differences": differences})
     names = list(next(iter(accuracy.values())))
     return Table(
         title=f"A second round of training, {data.noise:.0%} swapped captions, zero-shot in %",
-        columns=("task", *names, *(f"{arm} less raw (95 %)" for arm in names[1:])),
+        columns=("task", *names, *(f"{name} (95 %)" for name in differences)),
         rows=rows,
         data=records,
         notes=facts
