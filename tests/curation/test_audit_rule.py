@@ -1,7 +1,9 @@
 """The rule that drops what a trained model does not believe."""
 
+import json
 import pickle
 import re
+import tarfile
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pytest
 from curation_samples import ledger_rows, picture, write_shard
 
 from winnow.curation.corpus import Corpus
+from winnow.curation.materialise import materialise
 from winnow.curation.rule_specs import from_settings, read_rules
 from winnow.curation.rules.audit import Audit
 from winnow.curation.rules.score import Score
@@ -182,3 +185,41 @@ def test_a_second_selection_leaves_out_what_the_first_one_s_run_doubts(tmp_path)
     assert second.summary.kept == 7 and second.summary.seen == 10
     kept = Selection.open(second.directory).table["uid"].to_pylist()
     assert kept == [uid for n, uid in enumerate(uids) if n not in (0, 3, 7)]
+
+
+def test_what_is_doubted_may_count_for_less_instead(file, rows):
+    light = Audit(file=file, least=0.1, weight=0.25)
+    assert dropped(light, rows) == [] and light.weighs
+    weights = light.weights(rows, Corpus(lambda: [rows]))
+    doubted = dropped(Audit(file=file, least=0.1), rows)
+    assert weights.dtype == np.float32
+    assert weights.tolist() == [0.25 if n in doubted else 1.0 for n in range(12)]
+    assert not Audit(file=file, least=0.1).weighs
+    for weight in (0.0, 1.0, -0.5, float("nan")):
+        with pytest.raises(InputError, match="a weight is above 0 and below 1"):
+            Audit(file=file, least=0.1, weight=weight)
+
+
+def test_weights_of_several_rules_multiply_and_go_with_the_kept_pairs(tmp_path):
+    pairs = [(picture(n), f"caption {n}") for n in range(4)]
+    write_shard(tmp_path / "shards" / "0.tar", pairs)
+    where = (str(tmp_path / "shards"), tmp_path / "curated")
+    plain = Selection.open(curate(*where, rules=(), name="plain", workers=1).directory)
+    uids = plain.table["uid"].to_pylist()
+    numbers = {"margin": [-0.3, 0.1, -0.2, 0.4], "own_probability_late": [0.1, 0.1, 0.9, 0.0]}
+    file = write_audit(tmp_path / "audit.parquet", uids, **numbers)
+    rules = read_rules(
+        [
+            f"audit:file={file},column=margin,least=0,weight=0.5",
+            f"audit:file={file},least=0.5,weight=0.25",
+            f"audit:file={file},column=margin,most=0.3",
+        ]
+    )
+    weighed = Selection.open(curate(*where, rules=rules, name="weighed", workers=1).directory)
+    assert [s.weight for s in weighed.samples(np.arange(3))] == [0.125, 0.25, 0.5]
+    assert weighed.is_weighted and not plain.is_weighted
+    assert weighed.table["uid"].to_pylist() == uids[:3]
+    materialise(weighed, tmp_path / "tars")
+    with tarfile.open(tmp_path / "tars" / "000000.tar") as tar:
+        told = [json.load(tar.extractfile(m)) for m in tar if m.name.endswith(".json")]
+    assert [facts["weight"] for facts in told] == [0.125, 0.25, 0.5]

@@ -24,7 +24,7 @@ from winnow.data.keyed import hex_digits
 from winnow.data.loader import image_random, load_batches
 from winnow.data.mixture import Mixture
 from winnow.data.order import Order
-from winnow.data.selection import Selection
+from winnow.data.selection import Selection, write_selection
 from winnow.types import InputError, View
 
 CROPS = Augmentation(crop_area=(0.5, 1.0))
@@ -263,6 +263,22 @@ def test_a_view_is_the_evaluations_and_the_same_every_epoch(selection, resize):
             start, size = sample.address.offset, sample.address.size
             data = Path(sample.shard).read_bytes()[start : start + size]
             assert np.array_equal(image, evaluation_view(data, view=view))
+
+
+def test_weights_come_with_their_pairs_and_of_all_or_of_none(selection, mixture, tmp_path):
+    assert load(selection)[0].weight_B is None
+    weight = np.linspace(0.125, 1, len(selection)).astype(np.float32)
+    table = selection.table.append_column("weight", pa.array(weight))
+    ends = np.cumsum(selection.shard_counts)
+    parts = [table.slice(e - n, n) for e, n in zip(ends, selection.shard_counts, strict=True)]
+    write_selection(tmp_path, list(selection.shards), parts, weighted=True)
+    weighted = Selection.open(tmp_path)
+    for batch in load(weighted):
+        assert np.array_equal(batch.weight_B.numpy(), weight[batch.row_B.numpy()])
+    both = Mixture.of({"large": weighted, "small": mixture.selections[1]}, {"large": 5, "small": 1})
+    for batch in load(both):
+        expected = np.where(batch.source_B == 0, np.resize(weight, len(both))[batch.row_B], 1)
+        assert np.array_equal(batch.weight_B.numpy(), expected.astype(np.float32))
 
 
 def test_captions_are_chosen_anew_in_every_epoch(selection, tmp_path):

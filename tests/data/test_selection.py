@@ -120,3 +120,18 @@ def test_facts_that_are_not_its_own_are_refused(tmp_path):
     (tmp_path / FACTS_FILE).write_text(json.dumps(facts))
     with pytest.raises(InputError, match="selection"):
         Selection.open(tmp_path)
+
+
+def test_weights_are_part_of_what_a_selection_is(tmp_path):
+    rows = table("a", 3)
+    weighted = rows.append_column("weight", pa.array([1.0, 0.25, 0.5], pa.float32()))
+    plain = write(tmp_path / "plain", [rows])
+    first = write(tmp_path / "first", [weighted], weighted=True)
+    others = rows.append_column("weight", pa.array([1.0, 0.25, 0.75], pa.float32()))
+    second = write(tmp_path / "second", [others], weighted=True)
+    assert [s.weight for s in first.samples(np.array([2, 0, 1]))] == [0.5, 1.0, 0.25]
+    assert [s.weight for s in plain.samples(np.arange(3))] == [1.0, 1.0, 1.0]
+    assert (plain.is_weighted, first.is_weighted) == (False, True)
+    assert len({plain.fingerprint, first.fingerprint, second.fingerprint}) == 3
+    # A table with weights is written without them unless they are asked for.
+    assert write(tmp_path / "again", [weighted]).fingerprint == plain.fingerprint

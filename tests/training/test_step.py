@@ -256,6 +256,26 @@ def test_the_mask_decides_which_pairs_are_negatives(mask, micro_batches):
     assert (abs(report.loss - unmasked.item()) > 1e-3) is masks_something
 
 
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_pairs_count_by_their_weight(micro_batches):
+    """The loss is the weighted mean of every pair's own, by hand."""
+    towers, batch = towers_and_batch(captions=[f"thing {i}" for i in range(8)])
+    weight = torch.tensor([1.0, 0.1, 1.0, 0.5, 1.0, 1.0, 0.25, 1.0])
+    image, text, scale, *_ = towers(batch.image_BCHW, batch.text_BT)
+    unit = torch.nn.functional.normalize
+    logits = scale * (unit(image) @ unit(text).T)
+    own = torch.arange(8)
+    entropy = torch.nn.functional.cross_entropy
+    each = sum(entropy(way, own, reduction="none") for way in (logits, logits.T)) / 2
+    expected = ((weight * each).sum() / weight.sum()).item()
+    assert abs(expected - each.mean().item()) > 1e-3
+    still = torch.optim.SGD(towers.parameters(), lr=0.0)
+    report = run_step(
+        towers, batch._replace(weight_B=weight), still, rule=InfoNCE(), micro_batches=micro_batches
+    )
+    assert report.loss == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("micro_batches", [1, 3])
 def test_the_bias_is_trained_and_reported(micro_batches):
     """Its gradient is what Σ_ij sigmoid s_ij exceeds the N own pairs by, over N: once."""

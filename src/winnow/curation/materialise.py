@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -217,12 +217,14 @@ def _write(unit: _Unit) -> ShardFacts:
 
 def _members(key: str, sample: _Sample) -> list[tuple[str, bytes]]:
     kept = sample.kept
-    metadata = {
+    metadata: dict[str, Any] = {
         "uid": kept.uid,
         "url": sample.url,
         "original_shard": kept.shard,
         "original_key": kept.address.key,
     }
+    if kept.weight != 1:
+        metadata["weight"] = kept.weight
     return sorted(
         [
             (f"{key}.{_extension(sample)}", sample.image),

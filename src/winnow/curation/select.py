@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,7 +29,13 @@ from winnow.curation.rules.rule import Rule
 from winnow.curation.summary import Summary, Tally
 from winnow.curation.verdicts import VERDICT_SCHEMA, AnnotatedLedger, Judge, judge, seat_judges
 from winnow.data.folder import Folder, is_abandoned, partial_name
-from winnow.data.selection import FACTS_FILE, KEPT_SCHEMA, Selection, write_selection
+from winnow.data.selection import (
+    FACTS_FILE,
+    KEPT_SCHEMA,
+    WEIGHT,
+    Selection,
+    write_selection,
+)
 from winnow.data.subset import write_subset
 from winnow.progress import track
 from winnow.types import InputError
@@ -37,6 +44,7 @@ SUBSET_FILE = "subset.npy"
 
 # The number of the shard is write_selection's to add.
 _KEPT_COLUMNS = pa.schema([KEPT_SCHEMA.field(column) for column in KEPT_SCHEMA.names[1:]])
+_WEIGHTED = _KEPT_COLUMNS.append(WEIGHT)
 
 
 def select(out: Folder | Path, rules: Sequence[Rule], *, name: str) -> Summary:
@@ -53,7 +61,8 @@ def select(out: Folder | Path, rules: Sequence[Rule], *, name: str) -> Summary:
     with _replacing(folder) as directory:
         (directory / "verdicts").mkdir(parents=True)
         kept = _judge_shards(rows, seat_judges(rules, rows), directory, tally)
-        write_selection(directory, ledger.shards, kept, columns=ledger.columns)
+        weighted = any(rule.weighs for rule in rules)
+        write_selection(directory, ledger.shards, kept, columns=ledger.columns, weighted=weighted)
         write_subset(Selection.open(directory), directory / SUBSET_FILE)
         account = tally.summary(selection=name, ledger=fingerprint, shards=ledger.shards)
         account.write(directory)
@@ -96,9 +105,11 @@ def _judge_shards(
                     lacking += unknown
                     file.write_batch(verdicts)
                     tally.add(verdicts)
-                    survivors = batch.filter(verdicts["kept"]).select(_KEPT_COLUMNS.names)
-                    kept.append(survivors.cast(_KEPT_COLUMNS))
-            yield pa.Table.from_batches(kept, _KEPT_COLUMNS)
+                    survivors = batch.filter(verdicts["kept"])
+                    weight = _weights(survivors, judges)
+                    columns = survivors.select(_KEPT_COLUMNS.names).cast(_KEPT_COLUMNS).columns
+                    kept.append(pa.RecordBatch.from_arrays([*columns, weight], schema=_WEIGHTED))
+            yield pa.Table.from_batches(kept, _WEIGHTED)
             advance()
     if lacking:
         names = " and ".join(sorted(lacking))
@@ -106,6 +117,15 @@ def _judge_shards(
             f"{lacking.total():,} rows that reach a rule have no {names} yet: run `winnow curate "
             "SHARDS --out DIR` with these rules, which looks at just those rows"
         )
+
+
+def _weights(rows: pa.RecordBatch, judges: Sequence[Judge]) -> pa.Array:
+    """The product of what the judges that weigh say of kept rows."""
+    weights = np.ones(rows.num_rows, dtype=np.float32)
+    for one in judges:
+        if one.rule.weighs:
+            weights *= one.rule.weights(rows, one.corpus)
+    return pa.array(weights)
 
 
 @contextmanager

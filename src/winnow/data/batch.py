@@ -31,6 +31,9 @@ class Batch(NamedTuple):
     source_B: torch.Tensor | None = None
     """int64: which of the mixture's sources it is of, 0 in a selection. The loader always says."""
 
+    weight_B: torch.Tensor | None = None
+    """float32: how much each pair counts in the loss. None where all count alike."""
+
     def to(self, device: torch.device) -> "Batch":
         """The same pairs on `device`."""
         tensors = {n: part for n, part in self._asdict().items() if isinstance(part, torch.Tensor)}

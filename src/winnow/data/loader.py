@@ -177,6 +177,7 @@ class _Steps:
             targets=None if self.targets is None else self.targets.of([s.uid for s in samples]),
             epoch_B=torch.from_numpy(places.epochs),
             source_B=torch.from_numpy(places.sources),
+            weight_B=self._weights(samples),
         )
 
     def _images(
@@ -194,6 +195,11 @@ class _Steps:
             self.notes.has_read(self._reader)
         self.notes.at(self._reader, "")
         return images, image_id_B
+
+    def _weights(self, samples: list[KeptSample]) -> torch.Tensor | None:
+        if not self.selection.is_weighted:
+            return None
+        return torch.tensor([sample.weight for sample in samples], dtype=torch.float32)
 
     def _texts(self, samples: list[KeptSample], epochs: np.ndarray) -> list[str]:
         if self.captions is None:

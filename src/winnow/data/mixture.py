@@ -180,6 +180,11 @@ class Mixture:
         return f"the mixture of {', '.join(listed)}"
 
     @property
+    def is_weighted(self) -> bool:
+        """Whether some pairs of a source count less in the loss than others."""
+        return any(selection.is_weighted for selection in self.selections)
+
+    @property
     def largest_batch(self) -> int:
         """The most pairs a batch may have: with more, it would hold a source more than once.
 

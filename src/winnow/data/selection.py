@@ -36,6 +36,9 @@ KEPT_SCHEMA = pa.schema(
     ]
 )
 
+WEIGHT = pa.field("weight", pa.float32(), nullable=False)
+"""A last column where a rule weighs pairs: how much each counts in the loss, above 0."""
+
 
 class KeptSample(NamedTuple):
     """One row of a selection."""
@@ -46,6 +49,8 @@ class KeptSample(NamedTuple):
     caption: str
     columns: Columns = DETECT
     """Where the shard has its pictures, if it is parquet."""
+    weight: float = 1.0
+    """How much it counts in the loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +61,12 @@ class Selection:
     shards: tuple[str, ...]
     """Path or URL of every shard, in ledger order."""
     table: pa.Table
-    """KEPT_SCHEMA, memory-mapped."""
+    """KEPT_SCHEMA, with WEIGHT where pairs are weighed; memory-mapped."""
     shard_counts: np.ndarray
     """int64 (shards,): how many rows of each shard were kept."""
     fingerprint: str
-    """sha256 over shards, columns, uids, addresses and captions: what a resumed run compares."""
+    """sha256 over shards, columns, uids, addresses, captions and weights: what a resumed run
+    compares."""
     columns: Columns = DETECT
     """Where a parquet shard has its pictures, as `curate` was told."""
 
@@ -80,6 +86,11 @@ class Selection:
     def description(self) -> str:
         """What messages call it."""
         return f"the selection in {self.directory}"
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether some pairs count less in the loss than others."""
+        return WEIGHT.name in self.table.column_names
 
     @property
     def largest_batch(self) -> int:
@@ -110,8 +121,9 @@ class Selection:
             for place, row in zip(here, taken.to_pylist(), strict=True):
                 address = Address(row["key"], row["offset"], row["size"])
                 shard = self.shards[row["shard"]]
+                weight = row.get(WEIGHT.name, 1.0)
                 samples[place] = KeptSample(
-                    shard, address, row["uid"], row["caption"], self.columns
+                    shard, address, row["uid"], row["caption"], self.columns, weight
                 )
         return samples
 
@@ -149,24 +161,26 @@ def write_selection(
     tables: Iterable[pa.Table],
     *,
     columns: Columns = DETECT,
+    weighted: bool = False,
 ) -> None:
     """Write one kept table per shard, in the order of `shards`, as the selection of `directory`.
 
-    A table has the columns of KEPT_SCHEMA but `shard`. `selection.json` is written last: present
-    means complete.
+    A table has the columns of KEPT_SCHEMA but `shard`, and WEIGHT where it is `weighted`.
+    `selection.json` is written last: present means complete.
     """
+    schema = KEPT_SCHEMA.append(WEIGHT) if weighted else KEPT_SCHEMA
     directory.mkdir(parents=True, exist_ok=True)
     (directory / FACTS_FILE).unlink(missing_ok=True)
     partial = directory / (KEPT_FILE + ".partial")
     digest = hashlib.sha256(json.dumps([shards, as_dict(columns)]).encode())
     counts: list[int] = []
-    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, KEPT_SCHEMA) as writer:
+    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for index, table in enumerate(tables):
             shard = pa.array(np.full(table.num_rows, index, dtype=np.int32))
-            kept = table.select(KEPT_SCHEMA.names[1:]).add_column(0, KEPT_SCHEMA.field(0), shard)
-            writer.write_table(kept.cast(KEPT_SCHEMA).combine_chunks())
+            kept = table.select(schema.names[1:]).add_column(0, schema.field(0), shard)
+            writer.write_table(kept.cast(schema).combine_chunks())
             digest.update("".join(kept["uid"].to_pylist()).encode())
-            for column in ("shard", "offset", "size"):
+            for column in ("shard", "offset", "size", *schema.names[len(KEPT_SCHEMA) :]):
                 digest.update(kept[column].to_numpy().tobytes())
             # As json, so that no words can move from one caption to the next unseen.
             digest.update(json.dumps(kept["caption"].to_pylist()).encode())
@@ -203,7 +217,8 @@ def _read_kept(path: Path, *, num_rows: int) -> pa.Table:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, str(error)) from error
-    if table.schema != KEPT_SCHEMA or table.num_rows != num_rows:
+    schemas = (KEPT_SCHEMA, KEPT_SCHEMA.append(WEIGHT))
+    if table.schema not in schemas or table.num_rows != num_rows:
         raise _damaged(path, f"it is not the table of {num_rows} rows that {FACTS_FILE} describes")
     return table
 

@@ -25,6 +25,7 @@ class Mask:
         assert batch.image_id_B is not None or not self.same_image, "the loader was asked for them"
         return Context(
             sample_id_B=batch.id_B,
+            weight_B=batch.weight_B,
             caption_id_B=batch.caption_id_B if self.same_caption else None,
             image_id_B=batch.image_id_B if self.same_image else None,
             seed=seed,

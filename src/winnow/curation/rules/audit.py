@@ -26,7 +26,8 @@ _MEND = "`winnow audit RUN` writes RUN/audit.parquet"
 
 @dataclass(frozen=True, kw_only=True)
 class Audit(Rule):
-    """Drops the pairs that a run believes least, by a number of its audit (see `data.audit`).
+    """Drops the pairs that a run believes least, or lets them count for less, by a number of its
+    audit (see `data.audit`).
 
     `drop` takes a share of the pairs that the file has a number of, ties by uid, so that it is
     exactly floor(drop * n); `least` and `most` are limits, inclusive. One of the three is given.
@@ -50,6 +51,8 @@ class Audit(Rule):
     """Drops what is above."""
     unseen: Literal["keep", "drop"] = "keep"
     """What happens to pairs without a number."""
+    weight: float | None = None
+    """Given, what would be dropped is kept and counts so much in the loss, above 0 and below 1."""
 
     def __post_init__(self) -> None:
         if self.column not in NUMBERS:
@@ -68,20 +71,35 @@ class Audit(Rule):
                 f"Audit(drop={self.drop}): a share is above 0 and below 1 (0.2 drops 20 %)"
             )
 
+        if self.weight is not None and not 0 < self.weight < 1:
+            raise InputError(
+                f"Audit(weight={self.weight}): a weight is above 0 and below 1 (0.1 lets what is "
+                "doubted count a tenth); leave it out to drop it"
+            )
+
+    @property
+    def weighs(self) -> bool:
+        """See Rule."""
+        return self.weight is not None
+
     def verdicts(self, rows: pa.RecordBatch, corpus: Corpus) -> pa.Array:
         """See Rule.
 
         Raises InputError where the file cannot be read, has no such number of any pair, or has none
         of the corpus's pairs.
         """
-        doubts = self._doubts()
-        self._refuse_other_data(doubts.audit, corpus)
-        place = doubts.audit.rows_of(rows["uid"])
-        values = doubts.numbers_of(place)
-        is_unseen = np.isnan(values)
-        drop = np.where(is_unseen, self.unseen == "drop", doubts.is_dropped[place])
-        reasons = [self._reason(value, doubts) for value in values[drop].tolist()]
-        return scatter(reasons, drop)
+        if self.weighs:
+            return pa.nulls(rows.num_rows, pa.string())
+        doubts, values, is_doubted = self._doubted(rows, corpus)
+        reasons = [self._reason(value, doubts) for value in values[is_doubted].tolist()]
+        return scatter(reasons, is_doubted)
+
+    def weights(self, rows: pa.RecordBatch, corpus: Corpus) -> np.ndarray:
+        """See Rule. Raises what `verdicts` raises."""
+        if self.weight is None:
+            return super().weights(rows, corpus)
+        _, _, is_doubted = self._doubted(rows, corpus)
+        return np.where(is_doubted, np.float32(self.weight), np.float32(1))
 
     def measures(self, rows: pa.RecordBatch, corpus: Corpus) -> tuple[Measure, ...]:
         """See Rule."""
@@ -89,6 +107,17 @@ class Audit(Rule):
         values = doubts.numbers_of(doubts.audit.rows_of(rows["uid"]))
         known = pa.array(values, mask=np.isnan(values))
         return (Measure(self.column, known, doubts.least, doubts.most),)
+
+    def _doubted(
+        self, rows: pa.RecordBatch, corpus: Corpus
+    ) -> tuple["_Doubts", np.ndarray, np.ndarray]:
+        """The audit, its number of every row, and which rows are to be dropped or to count less."""
+        doubts = self._doubts()
+        self._refuse_other_data(doubts.audit, corpus)
+        place = doubts.audit.rows_of(rows["uid"])
+        values = doubts.numbers_of(place)
+        is_unseen = np.isnan(values)
+        return doubts, values, np.where(is_unseen, self.unseen == "drop", doubts.is_dropped[place])
 
     def _doubts(self) -> "_Doubts":
         seen = stamp(self.file, mend=_MEND)

@@ -44,6 +44,11 @@ class Rule(ABC):
         """Every code that a reason of this rule can begin with; most often a class variable."""
 
     @property
+    def weighs(self) -> bool:
+        """Whether it says of pairs how much they count, in `weights`."""
+        return False
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The columns it reads beyond the ledger's own; annotators fill them."""
         return ()
@@ -55,6 +60,10 @@ class Rule(ABC):
         `rows` are readable rows of the ledger with their PLACE and the columns of what it `needs`,
         all computed without error. `corpus` covers the rows that no earlier rule drops.
         """
+
+    def weights(self, rows: pa.RecordBatch, corpus: Corpus) -> np.ndarray:
+        """float32, one per row, above 0: how much a row counts in the loss where it is kept."""
+        return np.ones(rows.num_rows, dtype=np.float32)
 
     def measures(self, rows: pa.RecordBatch, corpus: Corpus) -> tuple[Measure, ...]:
         """The numbers behind `verdicts`, for people to look at; none where there is no number."""

@@ -54,7 +54,13 @@ def prepare(data: TrainingData, study: Path) -> Prepared:
     folder = _home(data, study) / "selections" / name
     given = Selection.open(whole)
     changed = _swapped(given.table, data.swapped)
-    write_selection(folder, list(given.shards), _by_shard(given, changed), columns=given.columns)
+    write_selection(
+        folder,
+        list(given.shards),
+        _by_shard(given, changed),
+        columns=given.columns,
+        weighted=given.is_weighted,
+    )
     before, after = given.table["caption"].to_pylist(), changed["caption"].to_pylist()
     wrong = sum(old != new for old, new in zip(before, after, strict=True))
     return Prepared(selection=folder, noise=wrong / len(given))
