@@ -244,15 +244,16 @@ def why_study(data: Path, size: Size, tuned: Mapping[str, Any]) -> Study:
     return Study(
         base=base_recipe(size),
         data=part,
-        methods=_methods(("clip", "psd", "hn_nce"), tuned),
+        methods=_methods(("clip", "psd", "hn_nce", "diht"), tuned),
         seeds=tuple(range(size.axis_seeds)),
         axes=(
-            axis("steps", "1x", {"3x": {"steps": 3 * size.steps}}, "clip", "psd"),
+            axis("steps", "1x", {"3x": {"steps": 3 * size.steps}}, *ALONG_AXES),
             axis("mask", "none", {"same-caption": {"mask.same_caption": True}}, "clip", "hn_nce"),
             axis("beta", "tuned", {"0.5": {"objective.beta": 0.5}}, "hn_nce"),
             axis("chosen", "least-aligned", {"random": {"objective.choose": "random"}}, "psd"),
             axis("teacher", "1", {"0.5": {"objective.teacher_temperature": 0.5}}, "psd"),
         ),
+        concepts=_concepts,
         tasks=_sets(data, (*ZERO_SHOT, *RETRIEVAL)),
         claims=(),
     )
