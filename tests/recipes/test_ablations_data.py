@@ -53,6 +53,16 @@ def test_parts_are_nested_of_the_size_asked_for_and_always_the_same(pool, study,
     assert opened(tmp_path, pool, share=0.1).fingerprint == tenth.fingerprint
 
 
+def test_one_rule_with_two_values_makes_two_selections(pool, study):
+    made_of = {}
+    for least in (2, 1):
+        rules = (f"caption-length:min_words={least}",)
+        made_of[least] = prepare(TrainingData(source=pool, rules=rules), study).selection
+    assert made_of[1] != made_of[2]
+    plain = prepare(TrainingData(source=pool, rules=("caption-length",)), study)
+    assert plain.selection.name == "caption-length"
+
+
 def test_swapped_captions_pass_among_so_many_pairs_in_the_same_order(pool, study):
     made = prepare(TrainingData(source=pool, swapped=0.25), study)
     whole, swapped = opened(study, pool), Selection.open(made.selection)

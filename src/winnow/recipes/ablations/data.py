@@ -89,7 +89,7 @@ def _selected(data: TrainingData, study: Path) -> Path:
         write_subset(selection, home / "given.npy")
         rules = (InSubset(path=home / "given.npy"), *rules)
         shards, columns = selection.shards, selection.columns
-    name = name_of(data.rules)
+    name = _name_of(data.rules)
     whole = curate(shards, home, rules=rules, name=name, columns=columns).directory
     if data.share == 1:
         return whole
@@ -105,6 +105,14 @@ def _home(data: TrainingData, study: Path) -> Path:
     place = data.source if "://" in data.source else str(Path(data.source).absolute())
     digest = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return study / "data" / f"{_slug(Path(place).name)}-{digest}"
+
+
+def _name_of(rules: Sequence[str]) -> str:
+    """Of a selection: rules of one name with other values, or other files, are another one."""
+    name = name_of(rules)
+    if all(":" not in word and not word.endswith(".json") for word in rules):
+        return name
+    return f"{name}-{hashlib.sha256(repr(tuple(rules)).encode()).hexdigest()[:8]}"
 
 
 def _write_part(selection: Selection, share: float, path: Path) -> None:
