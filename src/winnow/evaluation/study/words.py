@@ -110,8 +110,8 @@ def _verdicts(verdicts: Sequence[Verdict]) -> WordTable:
         ),
         note=(
             "Confirmed or refuted: the 95 % interval lies wholly on one side of 0 (of 1.02 for a "
-            "ratio of costs, of a loss of one point for “meets”); of several numbers the lowest "
-            "is shown."
+            "ratio of costs, of a loss of one point for “meets” and “never falls”); of several "
+            "numbers the lowest is shown."
         ),
     )
 
