@@ -8,7 +8,7 @@ Two studies make it up. `icons`: every method on icons with their naturally nois
 them swapped, then less and more data, then less and more noise. `pool`: sentences of all kinds,
 whole and as C, CA and CAT select among them. A third one, `--part why`, shows what gains and losses
 depend on where two fifths of the captions are swapped: length of training, false negatives,
-strength, which pairs are soft.
+which pairs are soft.
 
 Learning rate and each method's own constant come from `tuned-SIZE.json`, which `--tune` writes: as
 many trials for every method, the baseline too, judged on two vendors that nothing else is measured
@@ -202,7 +202,7 @@ def pool_study(data: Path, size: Size, tuned: Mapping[str, Any]) -> Study:
     pool = TrainingData(source=str(data / "sentences"))
     selections = {
         "c": ("complexity",),
-        "ca": ("complexity", "action"),
+        "ca": ("complexity", "has-action"),
         "cat": ("cat",),
     }
     return Study(
@@ -249,9 +249,7 @@ def why_study(data: Path, size: Size, tuned: Mapping[str, Any]) -> Study:
         axes=(
             axis("steps", "1x", {"3x": {"steps": 3 * size.steps}}, *ALONG_AXES),
             axis("mask", "none", {"same-caption": {"mask.same_caption": True}}, "clip", "hn_nce"),
-            axis("beta", "tuned", {"0.5": {"objective.beta": 0.5}}, "hn_nce"),
             axis("chosen", "least-aligned", {"random": {"objective.choose": "random"}}, "psd"),
-            axis("teacher", "1", {"0.5": {"objective.teacher_temperature": 0.5}}, "psd"),
         ),
         concepts=_concepts,
         tasks=_sets(data, (*ZERO_SHOT, *RETRIEVAL)),

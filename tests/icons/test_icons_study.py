@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "icons"))
 
 import study as icons_study
 
+from winnow.curation.rule_specs import read_rules
 from winnow.recipes.ablations.cells import cells_of
 from winnow.recipes.ablations.tuning import cells_of_trial, trials_of
 
@@ -31,6 +32,7 @@ def test_every_method_gets_as_many_trials_and_each_can_be_trained(name, tmp_path
         cells = cells_of(part(tmp_path, size, chosen), {})
         assert len({cell.name for cell in cells}) == len(cells)
         assert {c.recipe.steps for c in cells if c.axis != "steps"} == {size.steps}
+        assert all(read_rules(cell.data.rules) for cell in cells if cell.data.rules)
 
 
 def test_the_parts_answer_every_claim_between_them(tmp_path):
