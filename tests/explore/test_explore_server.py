@@ -92,3 +92,20 @@ def test_the_whole_command(coloured, tmp_path):
         errors.splitlines()[-1] == "winnow: stopped; the same command opens the page again at once"
     )
     assert "Traceback" not in errors
+
+
+def test_answers_do_not_wait_for_acknowledgements(monkeypatch):
+    """asyncio sets TCP_NODELAY on sockets that say that they are TCP, and on no others."""
+    seen = []
+
+    class Server:
+        def __init__(self, _):
+            pass
+
+        def run(self, sockets):
+            seen.extend(one.proto for one in sockets)
+
+    monkeypatch.setattr("uvicorn.Server", Server)
+    monkeypatch.setattr("winnow.explore.server.make_app", lambda *_, **__: None)
+    serve(None, port=0, ready=lambda _: None)
+    assert seen == [socket.IPPROTO_TCP]

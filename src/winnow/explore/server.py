@@ -48,7 +48,9 @@ def missing_library(error: ModuleNotFoundError) -> InputError:
 def _listening(port: int) -> socket.socket:
     if not 0 <= port < 1 << 16:
         raise InputError(f"--port is {port}: give 0 to {(1 << 16) - 1}; 0 takes a free one")
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # By its number: of a socket of protocol 0 asyncio does not know that it is TCP, leaves Nagle's
+    # algorithm on, and every answer waits 40 ms for an acknowledgement.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((LOOPBACK, port))
