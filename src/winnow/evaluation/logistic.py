@@ -43,7 +43,7 @@ TOLERANCE = 1e-6
 MAX_ITERATIONS = 1000
 BLOCK_ELEMENTS = 2**22
 """Of features or logits at once: 16 MB."""
-_LEAST_CURVATURE = 1e-12  # of h_k: all probabilities may round to 0 and 1
+_LEAST_CURVATURE = 1e-7  # of h_k: all probabilities may round to 0 and 1, and the steps to dust
 _STALE = 2.0  # powers of two by which the diagonal may be off where a fit ends
 
 
@@ -162,9 +162,13 @@ class Regression:
             at_PL, pairs = minimum.point.at, minimum.pairs
             before_PL, diagonal_PL = diagonal_PL, self._diagonal(at_PL, strength)
             stale = bool((before_PL / diagonal_PL).log2().abs().max() > _STALE)
-            # What is still to be gained was judged in a metric that may not be that of this place.
-            if not (minimum.converged and minimum.iterations and stale):
+            # What is still to be gained, and that no step succeeds, was judged in a metric that may
+            # not be that of this place.
+            if not stale or minimum.iterations == 0 or iterations >= max_iterations:
                 break
+        if start is not None and not minimum.converged and iterations < max_iterations:
+            # Rounding lets no step succeed so far out; the optimum does not depend on the start.
+            return self.fit(strength, max_iterations=max_iterations, tolerance=tolerance)
         self.pairs = [
             Pair(step, (change - _penalized(step)) / strength) for step, change in minimum.pairs
         ]
