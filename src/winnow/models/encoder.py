@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from winnow.models.checkpoints import hash_of
 from winnow.models.loading import load_model
 from winnow.models.projection import ImageStages, find_stages
+from winnow.models.short_text import encode_text, is_indifferent_to_padding
 from winnow.models.towers import ImageNormalizer
 from winnow.models.views import view_of
 from winnow.types import InputError, View
@@ -95,6 +96,8 @@ class Encoder:
             # CoCa normalizes unless it is told not to.
             self._encode_image = partial(clip.encode_image, normalize=False)
             self._encode_text = partial(clip.encode_text, normalize=False)
+            if is_indifferent_to_padding(clip):
+                self._encode_text = partial(encode_text, clip)
             self._stages = find_stages(clip.visual)
 
     @classmethod
