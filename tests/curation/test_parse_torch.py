@@ -36,6 +36,7 @@ def run(code, *arguments):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_parsing_imports_no_torch_and_leaves_it_importable():
     code = PARSE + "print(*verbs('a dog runs'), 'torch' in sys.modules)\n" + TORCH
     assert run(code + "print(*verbs('a cat sleeps'))") == ["run", "False", "3.0", "sleep"]

@@ -149,6 +149,7 @@ def test_selection_opens_for_training_and_its_addresses_hold_the_pictures(ledger
         assert reader.read(address) == picture(5)
 
 
+@pytest.mark.slow
 def test_selection_is_the_same_bytes_whatever_the_number_of_workers(shards, tmp_path):
     written = []
     for workers in (1, 2):

@@ -239,6 +239,7 @@ def test_a_reader_refuses_a_shard_that_changed(tmp_path):
         reader.read(address)
 
 
+@pytest.mark.slow
 def test_ten_thousand_rows_are_scanned_in_memory_that_does_not_grow_with_the_pictures(tmp_path):
     payload = b"\xff\xd8" + bytes(8 * 1024)
     members = (

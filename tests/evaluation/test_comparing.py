@@ -297,6 +297,7 @@ def test_equal_models_are_told_apart_once_in_twenty_times():
     assert as_if / 1000 > 0.2
 
 
+@pytest.mark.slow
 def test_the_difference_s_interval_holds_the_truth_where_captions_go_together():
     """Truth 0: 200 times over, also as if each caption had a picture of its own."""
     random = np.random.default_rng(13)

@@ -164,6 +164,7 @@ def _rank(rank: int, world_size: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ranks_share_the_parts_and_all_see_the_whole(tmp_path):
     multiprocessing.spawn(_rank, args=(2, str(tmp_path)), nprocs=2)
     for rank, parts in enumerate([[0, 2], [1]]):

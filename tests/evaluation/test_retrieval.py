@@ -186,6 +186,7 @@ def recall_of(found):
     ]
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_where_captions_of_a_picture_go_together():
     """Recall 0.5, each picture easy or hard: 200 times over. Wilson's takes captions as so many
     votes, and is far too sure.

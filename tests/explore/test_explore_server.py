@@ -13,11 +13,12 @@ from winnow.explore.server import serve
 from winnow.types import InputError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status"),
     [
         (signal.SIGINT, -signal.SIGINT),  # nothing in the script catches the KeyboardInterrupt
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        (signal.SIGTERM, 143),
     ],
 )
 def test_it_serves_on_loopback_until_it_is_stopped(coloured, tmp_path, number, status):

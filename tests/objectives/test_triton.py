@@ -30,6 +30,7 @@ def run_cases(which):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_kernels_equal_the_dense_execution():
     run_cases("not slow")
 

@@ -44,6 +44,7 @@ def run(said, out, **options):
     return run_demo(Demo(out=out, steps=2, **options), say=say)
 
 
+@pytest.mark.slow
 def test_the_demo_ends_with_two_comparable_models_and_a_page(said, packaged, tmp_path):
     page = run(said, tmp_path / "demo")
     assert any(THREE_CHANGES in text for text in said)

@@ -60,6 +60,7 @@ def test_every_n_steps_and_at_the_end_the_best_is_kept(recipe, selection, tmp_pa
     assert not all(torch.equal(kept[name], last[name]) for name in kept)
 
 
+@pytest.mark.slow
 def test_evaluating_changes_nothing_of_the_run(with_workers, selection, tmp_path):
     train(with_workers, selection, tmp_path / "plain")
     judged = every(with_workers, 2)

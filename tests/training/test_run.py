@@ -93,7 +93,6 @@ CHANGES = [
     pytest.param(
         {"objective": PSD(final_share=0.5, choose="random")},
         id="psd-random",
-        marks=pytest.mark.slow,
     ),
     pytest.param(
         {
@@ -101,16 +100,15 @@ CHANGES = [
             "mask": Mask(same_caption=True, same_image=True),
         },
         id="hn-psd-masked",
-        marks=pytest.mark.slow,
     ),
     pytest.param(
         {"objective": SigLIP(), "model": replace(SMALL, logit_scale=2.303, logit_bias=-10.0)},
         id="siglip",
-        marks=pytest.mark.slow,
     ),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(
     change, with_workers, selection, tmp_path

@@ -132,6 +132,7 @@ def test_tensorboard_has_every_row_at_once_in_case_the_run_is_killed(tmp_path):
         assert tensorboard(tmp_path)["loss"] == [(10, 1.0), (20, 2.0)]
 
 
+@pytest.mark.slow
 def test_a_sink_that_is_asked_for_later_gets_the_rows_of_before(tmp_path, offline):
     go(tmp_path, [10, 20, 30])
     go(tmp_path, [30, 40], resumed_at=20, sinks=["tensorboard", "wandb"])

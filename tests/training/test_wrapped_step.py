@@ -81,7 +81,8 @@ def rank_main(rank, world_size, folder):
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("world_size", [2, 4])
 def test_a_wrapped_step_is_the_step_of_one_process(world_size, tmp_path):
     whole = slice(0, COUNT)
     expected = {}

@@ -41,6 +41,7 @@ def test_every_method_is_fitted_to_every_subset_and_zero_shot_once():
     json.dumps([dict(fit.fitted.settings) for fit in found])
 
 
+@pytest.mark.slow
 def test_the_order_of_the_rows_changes_no_probe():
     train, keys, text_KD = split()
     shuffle = np.random.default_rng(0).permutation(len(keys))
