@@ -17,7 +17,7 @@ from caption_sets import CACHE, captions_by_source
 from harness import Ratio, alternate, ratio_of, report
 from torch import Tensor
 
-from winnow.models.short_text import encode_text
+from winnow.models.short_text import encode_text, without_padding
 
 OURS, PEER = "winnow", "open_clip"
 AIM = 1.0
@@ -60,7 +60,7 @@ def spread(texts: list[str], count: int) -> list[str]:
 def compare(clip: open_clip.CLIP, name: str, tokens_BT: Tensor, *, rounds: int) -> Ratio:
     """The ratio for one batch. Raises where the features differ by more than rounding."""
     peers = {
-        OURS: partial(encode_text, clip, tokens_BT),
+        OURS: partial(short, clip, tokens_BT),
         PEER: partial(clip.encode_text, tokens_BT),
     }
     torch.testing.assert_close(peers[OURS](), peers[PEER](), rtol=1e-4, atol=1e-5)
@@ -72,6 +72,11 @@ def compare(clip: open_clip.CLIP, name: str, tokens_BT: Tensor, *, rounds: int) 
         theirs=PEER,
         aim=AIM,
     )
+
+
+def short(clip: open_clip.CLIP, tokens_BT: Tensor) -> Tensor:
+    """Cut and encoded."""
+    return encode_text(clip, without_padding(tokens_BT), context_length=tokens_BT.shape[1])
 
 
 if __name__ == "__main__":

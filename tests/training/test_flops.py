@@ -6,7 +6,12 @@ from small_towers import SMALL
 
 from winnow.models import CustomTowers, NamedTowers, TimmImageTower
 from winnow.models.towers import Towers
-from winnow.training.flops import forward_flops, peak_flops, peak_flops_of
+from winnow.training.flops import (
+    forward_flops,
+    forward_flops_by_tokens,
+    peak_flops,
+    peak_flops_of,
+)
 
 
 def transformer(tokens, width, layers):
@@ -34,6 +39,22 @@ def test_a_small_pair_costs_what_its_matrix_products_cost():
         embed=16,
     )
     assert forward_flops(Towers(SMALL)) == expected
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 8])
+def test_shorter_captions_cost_what_their_matrix_products_cost(tokens):
+    expected = vit_pair(
+        side=16,
+        patch=8,
+        image_width=32,
+        layers=1,
+        tokens=tokens,
+        text_width=32,
+        text_layers=1,
+        embed=16,
+    )
+    assert forward_flops(Towers(SMALL), tokens) == expected
+    assert forward_flops_by_tokens(Towers(SMALL))(tokens) == pytest.approx(expected, rel=1e-9)
 
 
 def test_counting_leaves_the_towers_as_they_were():

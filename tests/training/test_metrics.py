@@ -67,20 +67,20 @@ def test_a_run_without_metrics_has_no_rows(tmp_path):
 
 def test_a_lap_is_the_time_it_took():
     now = Time()
-    clock = Clock(64, forward_flops=2e9, peak_flops=1e12, now=now)
+    clock = Clock(64, forward_flops=lambda tokens: 1e9 * tokens, peak_flops=1e12, now=now)
     for _ in range(5):
         with clock.waiting_for_data():
             now.seconds += 0.5
         now.seconds += 1.5
-        clock.step_done()
+        clock.step_done(tokens=2)
     # 5 steps of 64 pairs in 10 s; each pair costs 3 x 2 GFLOP of 1 TFLOP/s.
     assert clock.lap() == {"samples_per_second": 32.0, "data_wait_share": 0.25, "mfu": 0.192}
     now.seconds += 4
-    clock.step_done()
+    clock.step_done(tokens=5)  # the captions of each batch have their own length
     assert clock.lap() == {
         "samples_per_second": 16.0,
         "data_wait_share": 0.0,
-        "mfu": pytest.approx(0.096),
+        "mfu": pytest.approx(0.24),
     }
 
 
@@ -94,7 +94,7 @@ def test_no_lap_counts_what_is_no_training():
     assert clock.lap() == {"samples_per_second": 5.0, "data_wait_share": 0.0}
 
 
-@pytest.mark.parametrize("known", [{"forward_flops": 1.0}, {"peak_flops": 1.0}, {}])
+@pytest.mark.parametrize("known", [{"forward_flops": float}, {"peak_flops": 1.0}, {}])
 def test_half_of_what_mfu_needs_gives_none(known):
     clock = Clock(1, **known)
     clock.step_done()

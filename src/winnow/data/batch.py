@@ -15,7 +15,7 @@ class Batch(NamedTuple):
     image_BCHW: torch.Tensor
     """uint8, RGB."""
     text_BT: torch.Tensor
-    """int64 tokens."""
+    """int64 tokens; T is as long as the longest caption needs, where the tokenizer cuts padding."""
     id_B: torch.Tensor
     """int64: the first 16 hex digits of the uid, as two's complement."""
     row_B: torch.Tensor
@@ -66,6 +66,7 @@ def caption_ids(text_BT: torch.Tensor) -> torch.Tensor:
     """int64 (B,): an id of each caption.
 
     Of its tokens and not of its letters: captions that differ in case, or past where they are cut,
-    are one and the same to the text tower.
+    are one and the same to the text tower. Padding with zeros changes none.
     """
-    return torch.tensor([content_id(row.tobytes()) for row in text_BT.numpy()])
+    rows = (row.tobytes().rstrip(b"\0") for row in text_BT.numpy())
+    return torch.tensor([content_id(tokens) for tokens in rows])

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from winnow.models.checkpoints import hash_of
 from winnow.models.loading import load_model
 from winnow.models.projection import ImageStages, find_stages
-from winnow.models.short_text import encode_text, is_indifferent_to_padding
+from winnow.models.short_text import ShortTokens, encode_text, is_indifferent_to_padding
 from winnow.models.towers import ImageNormalizer
 from winnow.models.views import view_of
 from winnow.types import InputError, View
@@ -97,7 +97,9 @@ class Encoder:
             self._encode_image = partial(clip.encode_image, normalize=False)
             self._encode_text = partial(clip.encode_text, normalize=False)
             if is_indifferent_to_padding(clip):
-                self._encode_text = partial(encode_text, clip)
+                length = len(clip.positional_embedding)
+                self._encode_text = partial(encode_text, clip, context_length=length)
+                self._tokenize = ShortTokens(tokenize)
             self._stages = find_stages(clip.visual)
 
     @classmethod

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from winnow.models.architecture import MAX_LOGIT_SCALE, CustomTowers, NamedTowers
 from winnow.models.blocks import blocks_of, checkpoint_activations, compile_in_place
+from winnow.models.short_text import encode_text
 from winnow.models.views import view_of
 from winnow.types import View
 
@@ -120,7 +121,10 @@ class Towers(nn.Module):
     def forward(
         self, image_BCHW: Tensor, text_BT: Tensor, targets: Mapping[str, Any] | None = None
     ) -> Embeddings:
-        """Embed uint8 pictures (B, 3, H, W) and token ids (B, T); `targets` are the heads'."""
+        """Embed uint8 pictures (B, 3, H, W) and token ids (B, T); `targets` are the heads'.
+
+        T may be less than the context length: what is missing is padding.
+        """
         bias = self.clip.logit_bias
         # A locked tower needs no graph, nor the memory for one.
         needs_graph = torch.is_grad_enabled()
@@ -128,7 +132,7 @@ class Towers(nn.Module):
             image_BD = self.clip.encode_image(self.image_normalizer(image_BCHW))
         losses = {} if self.heads is None or targets is None else self.heads(image_BD, targets)
         with torch.set_grad_enabled(needs_graph and self.trains_text):
-            text_BD = self.clip.encode_text(text_BT)
+            text_BD = encode_text(self.clip, text_BT, context_length=self.context_length)
         return Embeddings(
             image_BD=image_BD,
             text_BD=text_BD,

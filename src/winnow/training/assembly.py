@@ -1,6 +1,6 @@
 """From a recipe to what a run is made of: towers, wrapped, their optimizer, and their average."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from winnow.models.towers import Towers, unwrapped
 from winnow.objectives import ConceptHeads
 from winnow.progress import say_to_stderr
 from winnow.training.average import averaged_copy
-from winnow.training.flops import forward_flops, peak_flops
+from winnow.training.flops import forward_flops_by_tokens, peak_flops
 from winnow.training.loss_scale import LossScale
 from winnow.training.optimizer import build_optimizer
 from winnow.training.parallel import has_batch_statistics, spread
@@ -43,7 +43,7 @@ class Assembly:
     device: torch.device
     start: dict[str, Any] | None
     """Which weights the towers started from; None for random ones."""
-    forward_flops: float | None
+    forward_flops: Callable[[int], float] | None
     """Of a pair; counted where it is known what the device could do."""
 
     @property
@@ -95,7 +95,7 @@ def assemble(
     lock(towers, recipe.fine_tuning)
     towers.to(device).train()
     refuse_batch_statistics(towers, recipe.micro_batches)
-    flops = forward_flops(towers) if peak_flops(device, recipe.precision) else None
+    flops = forward_flops_by_tokens(towers) if peak_flops(device, recipe.precision) else None
     average = averaged_copy(towers) if recipe.average is not None else None
     runtime = recipe.runtime
     if runtime.gradient_checkpointing:

@@ -9,8 +9,10 @@ with either has a lower MFU at the same speed of the hardware. The loss and head
 """
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -59,17 +61,18 @@ _OTHERS = {"MIG", "LAPTOP", "TI", "D"}
 """Words that make it another GPU than the name says, or a part of one."""
 
 
-def forward_flops(towers: Towers) -> float:
+def forward_flops(towers: Towers, tokens: int | None = None) -> float:
     """FLOPs of the forward pass of one pair, counted without computing anything.
 
-    Attention counts in full where a mask leaves half of it out, as is usual. The towers may be on
-    the meta device; they must not be sharded or compiled yet.
+    Its caption has `tokens` with its padding; none: as many as the text tower takes. Attention
+    counts in full where a mask leaves half of it out, as is usual. The towers may be on the meta
+    device; they must not be sharded or compiled yet.
     """
     state = {
         name: _without_data(value)
         for name, value in (*towers.named_parameters(), *towers.named_buffers())
     }
-    side, tokens = towers.image_size, towers.context_length
+    side, tokens = towers.image_size, tokens or towers.context_length
     # Two pairs: batch statistics of a single one would be refused.
     image_BCHW = torch.empty(2, 3, side, side, dtype=torch.uint8, device="meta")
     text_BT = torch.empty(2, tokens, dtype=torch.int64, device="meta")
@@ -77,6 +80,15 @@ def forward_flops(towers: Towers) -> float:
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         functional_call(towers, state, (image_BCHW, text_BT))
     return counter.get_total_flops() / 2
+
+
+def forward_flops_by_tokens(towers: Towers) -> Callable[[int], float]:
+    """The same for every number of tokens: attention makes it a polynomial of the second degree."""
+    longest = towers.context_length
+    lengths = sorted({max(1, longest // 4), max(1, longest // 2), longest})
+    flops = [forward_flops(towers, tokens) for tokens in lengths]
+    curve = np.polynomial.Polynomial.fit(lengths, flops, len(lengths) - 1)
+    return lambda tokens: float(curve(tokens))
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:

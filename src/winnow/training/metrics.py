@@ -63,24 +63,21 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
 class Clock:
     """Where the time of a run goes, lap by lap.
 
-    With the towers' `forward_flops` of a pair and the `peak_flops` of all devices together, also
-    which share of what they can do went into the model.
+    With the towers' `forward_flops` of a pair, by its number of tokens, and the `peak_flops` of all
+    devices together, also which share of what they can do went into the model.
     """
 
     def __init__(
         self,
         batch_size: int,
         *,
-        forward_flops: float | None = None,
+        forward_flops: Callable[[int], float] | None = None,
         peak_flops: float | None = None,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`now` counts seconds from any start and never goes back."""
         self._batch_size, self._now = batch_size, now
-        # A backward pass costs two forward ones; whatever is computed twice is not the model's.
-        self._seconds_of_a_pair = (
-            None if forward_flops is None or peak_flops is None else 3 * forward_flops / peak_flops
-        )
+        self._forward_flops, self._peak_flops = forward_flops, peak_flops
         self._begin()
 
     @contextmanager
@@ -97,9 +94,12 @@ class Clock:
         yield
         self._began += self._now() - began
 
-    def step_done(self) -> None:
-        """Count one step."""
+    def step_done(self, *, tokens: int = 0) -> None:
+        """Count one step, whose captions had so many `tokens` each with their padding."""
         self._steps += 1
+        if self._forward_flops is not None:
+            # A backward pass costs two forward ones; whatever is computed twice is not the model's.
+            self._flops += 3 * self._forward_flops(tokens) * self._batch_size
 
     def lap(self) -> dict[str, float]:
         """Since the last lap: samples a second, the share of time without data, and mfu if known.
@@ -109,13 +109,13 @@ class Clock:
         seconds = max(self._now() - self._began, 1e-9)
         rate = self._steps * self._batch_size / seconds
         row = {"samples_per_second": rate, "data_wait_share": self._waited / seconds}
-        if self._seconds_of_a_pair is not None:
-            row["mfu"] = rate * self._seconds_of_a_pair
+        if self._forward_flops is not None and self._peak_flops is not None:
+            row["mfu"] = self._flops / seconds / self._peak_flops
         self._begin()
         return row
 
     def _begin(self) -> None:
-        self._began, self._waited, self._steps = self._now(), 0.0, 0
+        self._began, self._waited, self._steps, self._flops = self._now(), 0.0, 0, 0.0
 
 
 def progress_note(row: Mapping[str, float]) -> str:

@@ -16,6 +16,7 @@ from winnow.data.mixture import MixedOrder, Mixture
 from winnow.data.order import Order
 from winnow.data.selection import Selection
 from winnow.distributed import World
+from winnow.models.short_text import ShortTokens
 from winnow.models.towers import Towers
 from winnow.training.interrupts import StopRequest
 from winnow.training.recipe import Recipe
@@ -121,7 +122,7 @@ class RunData:
     def _common(self, towers: Towers) -> dict[str, Any]:
         runtime = self.recipe.runtime
         return {
-            "tokenize": towers.tokenize,
+            "tokenize": ShortTokens(towers.tokenize),
             "image_size": towers.image_size,
             "batch_size": self.recipe.batch_size,
             "workers": runtime.workers,

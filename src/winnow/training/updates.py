@@ -69,7 +69,7 @@ class Updates:
             update_average(assembly.average, assembly.towers, recipe.average, step=step + 1)
         if self.audit is not None:
             self.audit.observe(step, row_B, report)
-        clock.step_done()
+        clock.step_done(tokens=batch.text_BT.shape[1])
         if norm is None:
             return {}
         row = {"samples": float((step + 1) * recipe.batch_size)}
